@@ -1,0 +1,23 @@
+//! Distillation for [burn](https://burn.dev): networks with taps, losses, terms and objectives.
+#![doc = include_str!("../README.md")]
+
+pub mod losses;
+mod network;
+mod objective;
+mod params;
+mod reduction;
+mod schedule;
+mod settings;
+mod taps;
+mod term;
+mod value;
+
+pub use network::{Network, Output};
+pub use objective::{Batch, Losses, Normalize, Objective, ObjectiveError, TermValue, WeightedTerm};
+pub use params::{ParamError, Params};
+pub use reduction::Reduction;
+pub use schedule::{Schedule, Time};
+pub use settings::{SettingsError, in_range};
+pub use taps::{OUTPUT, TapError, Taps};
+pub use term::{Probe, Replay, Step, Term, TermError, TermParams, Wants};
+pub use value::{Kind, Value, ValueError};

@@ -1,0 +1,182 @@
+//! One recorded case: inputs, hyper-parameters and the numbers a public implementation gave.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Int, Tensor};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Why a case failed or could not run.
+pub type Failure = String;
+
+/// Relative tolerance of losses and gradients in float32.
+const TOLERANCE: f64 = 1e-5;
+
+#[derive(Deserialize)]
+pub struct Case {
+    #[serde(rename = "case")]
+    pub name: String,
+    pub source: String,
+    params: Value,
+    inputs: BTreeMap<String, Input>,
+    expected: BTreeMap<String, Value>,
+    #[serde(skip)]
+    leaves: RefCell<BTreeMap<String, Tensor<1>>>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Input {
+    shape: Vec<usize>,
+    data: Vec<f64>,
+}
+
+impl Case {
+    /// The device all cases run on.
+    pub fn device(&self) -> Device {
+        Device::flex().autodiff()
+    }
+
+    /// Whether the name starts with `words` and the source's path ends in `file`.
+    pub fn is(&self, file: &str, words: &str) -> bool {
+        let path = self.source.split('@').next().unwrap_or_default();
+        path.ends_with(file) && self.name.starts_with(words)
+    }
+
+    /// A case whose function is not known.
+    pub fn unknown<T>(&self) -> Result<T, Failure> {
+        Err(format!("no function is known for source `{}`", self.source))
+    }
+
+    pub fn has(&self, input: &str) -> bool {
+        self.inputs.contains_key(input)
+    }
+
+    pub fn inputs(&self) -> Vec<&str> {
+        self.inputs.keys().map(String::as_str).collect()
+    }
+
+    pub fn rank(&self, input: &str) -> Result<usize, Failure> {
+        Ok(self.input(input)?.shape.len())
+    }
+
+    /// A float input that takes part in the gradient check; asking twice gives the same leaf.
+    pub fn leaf<const D: usize>(&self, name: &str) -> Result<Tensor<D>, Failure> {
+        let shape = shape::<D>(name, &self.input(name)?.shape)?;
+        let flat = self.flat(name)?;
+        let mut leaves = self.leaves.borrow_mut();
+        let leaf = leaves.entry(name.to_owned()).or_insert_with(|| flat.require_grad());
+        Ok(leaf.clone().reshape(shape))
+    }
+
+    /// A float input without gradient.
+    pub fn constant<const D: usize>(&self, name: &str) -> Result<Tensor<D>, Failure> {
+        let shape = shape::<D>(name, &self.input(name)?.shape)?;
+        Ok(self.flat(name)?.reshape(shape))
+    }
+
+    fn flat(&self, name: &str) -> Result<Tensor<1>, Failure> {
+        let data: Vec<f32> = self.input(name)?.data.iter().map(|&x| x as f32).collect();
+        Ok(Tensor::from_floats(data.as_slice(), &self.device()))
+    }
+
+    /// An integer input.
+    pub fn ints<const D: usize>(&self, name: &str) -> Result<Tensor<D, Int>, Failure> {
+        let input = self.input(name)?;
+        let shape = shape::<D>(name, &input.shape)?;
+        let data: Vec<i32> = input.data.iter().map(|&x| x as i32).collect();
+        Ok(Tensor::<1, Int>::from_ints(data.as_slice(), &self.device()).reshape(shape))
+    }
+
+    /// A hyper-parameter; an error if it is missing or null.
+    pub fn number(&self, key: &str) -> Result<f64, Failure> {
+        self.number_or_null(key)?.ok_or_else(|| format!("params.{key} is null"))
+    }
+
+    /// A hyper-parameter that may be null, but must be there.
+    pub fn number_or_null(&self, key: &str) -> Result<Option<f64>, Failure> {
+        let value = self.params.get(key).ok_or_else(|| format!("params.{key} is missing"))?;
+        Ok(value.as_f64())
+    }
+
+    pub fn param(&self, key: &str) -> Option<&Value> {
+        self.params.get(key)
+    }
+
+    pub fn text(&self, key: &str) -> Result<&str, Failure> {
+        let value = self.params.get(key).and_then(Value::as_str);
+        value.ok_or_else(|| format!("params.{key} is missing or not a text"))
+    }
+
+    pub fn flag(&self, key: &str) -> Result<bool, Failure> {
+        let value = self.params.get(key).and_then(Value::as_bool);
+        value.ok_or_else(|| format!("params.{key} is missing or not a boolean"))
+    }
+
+    pub fn numbers(&self, key: &str) -> Result<Vec<f64>, Failure> {
+        let list = self.params.get(key).and_then(Value::as_array);
+        let list = list.ok_or_else(|| format!("params.{key} is missing or not a list"))?;
+        list.iter().map(|x| x.as_f64().ok_or_else(|| format!("params.{key} holds {x}"))).collect()
+    }
+
+    /// Compares the loss and the gradient of every input that has a recorded one.
+    pub fn check(&self, loss: Tensor<1>) -> Result<(), Failure> {
+        let expected = self.expected.get("loss").and_then(Value::as_f64).ok_or("expected.loss is missing")?;
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        close("loss", &[value as f32], &[expected])?;
+        let Some(grads) = self.expected.get("grads") else { return Ok(()) };
+        let recorded: BTreeMap<String, Input> = parse("grads", grads)?;
+        let grads = if loss.is_tracked() { Some(loss.backward()) } else { None };
+        let leaves = self.leaves.borrow();
+        for (name, recorded) in recorded {
+            let leaf = leaves.get(&name).ok_or_else(|| format!("the gradient of `{name}` is not checked"))?;
+            let gradient = grads.as_ref().and_then(|grads| leaf.grad(grads));
+            let gradient = gradient.and_then(|gradient| gradient.into_data().try_to_vec::<f32>().ok());
+            let gradient = gradient.unwrap_or_else(|| vec![0.0; recorded.data.len()]);
+            close(&format!("gradient of `{name}`"), &gradient, &recorded.data)?;
+        }
+        Ok(())
+    }
+
+    /// Compares a further recorded output.
+    pub fn check_output<const D: usize>(&self, key: &str, value: &Tensor<D>) -> Result<(), Failure> {
+        let recorded = self.expected.get(key).ok_or_else(|| format!("expected.{key} is missing"))?;
+        let recorded: Input = parse(key, recorded)?;
+        let value = value.clone().into_data().try_to_vec::<f32>().map_err(|e| format!("{e:?}"))?;
+        close(key, &value, &recorded.data)
+    }
+
+    fn input(&self, name: &str) -> Result<&Input, Failure> {
+        let missing = || format!("there is no input `{name}`; there are {:?}", self.inputs());
+        self.inputs.get(name).ok_or_else(missing)
+    }
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(key: &str, value: &Value) -> Result<T, Failure> {
+    T::deserialize(value).map_err(|error| format!("expected.{key}: {error}"))
+}
+
+fn shape<const D: usize>(name: &str, shape: &[usize]) -> Result<[usize; D], Failure> {
+    shape.try_into().map_err(|_| format!("input `{name}` has shape {shape:?}, rank {D} is needed"))
+}
+
+/// `max|a - b| <= tolerance * max|b|`, absolute where the recorded numbers are (all but) zero.
+fn close(what: &str, ours: &[f32], recorded: &[f64]) -> Result<(), Failure> {
+    if ours.len() != recorded.len() {
+        return Err(format!("{what} has {} numbers, recorded are {}", ours.len(), recorded.len()));
+    }
+    if let Some(bad) = ours.iter().find(|x| !x.is_finite()) {
+        return Err(format!("{what} holds {bad}"));
+    }
+    let size = recorded.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    let size = if size < 1e-6 { 1.0 } else { size };
+    let error = ours.iter().zip(recorded).fold(0.0f64, |m, (a, b)| m.max((f64::from(*a) - b).abs()));
+    if error <= TOLERANCE * size {
+        return Ok(());
+    }
+    let (ours, recorded) = (ours.first(), recorded.first());
+    Err(format!(
+        "{what} is off by {:.2e} of its size (first: ours {ours:?}, recorded {recorded:?})",
+        error / size
+    ))
+}

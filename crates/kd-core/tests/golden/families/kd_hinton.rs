@@ -1,0 +1,86 @@
+use burn::tensor::Tensor;
+use kd_core::Value;
+use kd_core::losses::{
+    CrossEntropySettings, Divergence, LogitMseSettings, SoftTargetsSettings, TemperatureScale,
+};
+
+use crate::case::{Case, Failure};
+
+pub fn run(case: &Case) -> Result<(), Failure> {
+    let squared = TemperatureScale::Squared;
+    if case.is("KD.py", "mdistiller_kd")
+        || case.is("KD.py", "repdistiller")
+        || case.is("st.py", "zoo_soft_target")
+    {
+        return case.check(soft(case, squared, Divergence::Kl)?.mean());
+    }
+    if case.is("mid_level.py", "torchdistill_kdloss") {
+        return torchdistill(case);
+    }
+    if case.is("utils.py", "attention_transfer") {
+        let alpha = case.number("alpha")?;
+        let soft = soft(case, squared, Divergence::Kl)?.mean() * alpha;
+        return case.check(soft + hard(case)?.mean() * (1.0 - alpha));
+    }
+    if case.is("logits.py", "zoo_logits_mse") {
+        return case.check(mse(case, 1.0)?.mean());
+    }
+    if case.is("losses.py", "textbrewer_kd_ce") {
+        return case.check(soft(case, TemperatureScale::None, Divergence::CrossEntropy)?.mean());
+    }
+    if case.is("losses.py", "textbrewer_kd_mse") {
+        return case.check(mse(case, case.number("T")?)?.mean());
+    }
+    case.unknown()
+}
+
+/// The logits of both sides, the last axis being the classes.
+fn logits(case: &Case) -> Result<(Tensor<2>, Tensor<2>), Failure> {
+    let values: [Value; 2] = match case.rank("student")? {
+        2 => [case.leaf::<2>("student")?.into(), case.constant::<2>("teacher")?.into()],
+        3 => [case.leaf::<3>("student")?.into(), case.constant::<3>("teacher")?.into()],
+        4 => [case.leaf::<4>("student")?.into(), case.constant::<4>("teacher")?.into()],
+        rank => return Err(format!("logits of rank {rank} are not known")),
+    };
+    let [student, teacher] = values.map(|value| value.rows(-1).map_err(|e| e.to_string()));
+    Ok((student?, teacher?))
+}
+
+fn soft(case: &Case, scale: TemperatureScale, divergence: Divergence) -> Result<Tensor<1>, Failure> {
+    let settings =
+        SoftTargetsSettings { temperature: case.number("T")?, scale, divergence, ..Default::default() };
+    let (student, teacher) = logits(case)?;
+    Ok(settings.build().map_err(|e| e.to_string())?.per_example(student, &[teacher]))
+}
+
+fn hard(case: &Case) -> Result<Tensor<1>, Failure> {
+    let loss = CrossEntropySettings::default().build().map_err(|e| e.to_string())?;
+    Ok(loss.per_example(logits(case)?.0, case.ints("labels")?))
+}
+
+fn mse(case: &Case, temperature: f64) -> Result<Tensor<1>, Failure> {
+    let (student, teacher) = logits(case)?;
+    let loss = LogitMseSettings { temperature, ..Default::default() }.build().map_err(|e| e.to_string())?;
+    Ok(loss.per_example(student, teacher))
+}
+
+/// `alpha * CE + beta * T^2 * KL`, `beta` being `1 - alpha` by default; `alpha = 0` is the bare KL without `T^2`.
+fn torchdistill(case: &Case) -> Result<(), Failure> {
+    let alpha = case.number("alpha")?;
+    let scale = if alpha == 0.0 { TemperatureScale::None } else { TemperatureScale::Squared };
+    let soft = soft(case, scale, Divergence::Kl)?;
+    let reduce = |values: Tensor<1>| match case.text("reduction")? {
+        "batchmean" | "mean" => Ok(values.mean()),
+        "sum" => Ok(values.sum()),
+        other => Err(format!("reduction `{other}` is not known")),
+    };
+    if alpha == 0.0 {
+        return case.check(reduce(soft)?);
+    }
+    let beta = match case.param("beta") {
+        Some(_) => case.number_or_null("beta")?,
+        None => None,
+    };
+    let soft = reduce(soft)? * beta.unwrap_or(1.0 - alpha);
+    case.check(reduce(hard(case)?)? * alpha + soft)
+}
