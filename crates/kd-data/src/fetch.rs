@@ -129,5 +129,4 @@ fn is_whole(path: &Path, file: &Source) -> Result<bool, DataError> {
 }
 
 #[cfg(test)]
-#[path = "fetch/tests.rs"]
 mod tests;

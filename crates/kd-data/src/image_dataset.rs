@@ -39,6 +39,8 @@ pub struct Mix {
     pub labels: Vec<u32>,
     /// The weight λ of the sample's own image and label; the second has `1 - λ`.
     pub weight: Vec<f32>,
+    /// Number of classes of the dataset.
+    pub classes: usize,
 }
 
 impl ImageDataset {
@@ -119,7 +121,9 @@ impl ImageDataset {
     fn mix(&self, ids: &[usize], pass: Pass, pixels: &mut [f32], beta: &Beta<f64>) -> Result<Mix, DataError> {
         let volume = self.images.shape().volume();
         let mut second = vec![0.0; volume];
-        let mut mix = Mix { labels: Vec::with_capacity(ids.len()), weight: Vec::with_capacity(ids.len()) };
+        let classes = self.images.classes().len();
+        let mut mix =
+            Mix { labels: Vec::with_capacity(ids.len()), weight: Vec::with_capacity(ids.len()), classes };
         for (&id, first) in ids.iter().zip(pixels.chunks_exact_mut(volume)) {
             let mut stream =
                 Stream::new(&[Purpose::Mixup as u64, pass.seed, pass.view, self.index(id)? as u64]);

@@ -18,6 +18,8 @@ pub mod read;
 mod search;
 mod seed;
 mod split;
+#[cfg(test)]
+mod testing;
 
 pub use augment::Augment;
 pub use checksum::Published;

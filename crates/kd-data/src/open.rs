@@ -133,5 +133,4 @@ fn mismatch(path: &Path, published: &Published, sums: &Sums) -> DataError {
 }
 
 #[cfg(test)]
-#[path = "open/tests.rs"]
 mod tests;

@@ -215,3 +215,6 @@ fn is_image(path: &Path) -> bool {
 fn last(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests;
