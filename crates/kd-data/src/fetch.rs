@@ -129,4 +129,6 @@ fn is_whole(path: &Path, file: &Source) -> Result<bool, DataError> {
 }
 
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod tests;

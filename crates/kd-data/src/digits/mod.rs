@@ -25,15 +25,15 @@ pub const TRAIN: usize = 12_000;
 pub const TEST: usize = 2_000;
 
 const VARIATION: Variation = Variation {
-    wobble: 0.035,
+    wobble: 0.06,
     rotation: 0.13,
     shear: 0.3,
-    width: [13.0, 21.0],
+    width: [12.0, 21.0],
     height: [15.0, 22.0],
-    shift: 2.0,
-    elastic: 3.0,
-    pen: [0.7, 1.7],
-    noise: 24.0,
+    shift: 1.2,
+    elastic: 3.5,
+    pen: [0.6, 1.9],
+    noise: 30.0,
 };
 
 /// The default split in two: [`TRAIN`] and [`TEST`] images.
