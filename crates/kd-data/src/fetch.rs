@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::checksum::sums;
-use crate::manifest::{Form, Manifest, Source, manifest};
+use crate::manifest::{Form, Format, Manifest, Source, manifest};
 use crate::search::Search;
 
 use lock::FolderLock;
@@ -70,9 +70,10 @@ impl fmt::Display for Attempt {
 ///
 /// Files go to [`Search::download_folder`]. A file appears under its name only when it is whole and its checksum is the
 /// published one; what has come so far lies beside it as `.part` and is resumed. A second process waits for the first.
+/// A dataset that the program draws itself has no files.
 ///
 /// # Errors
-/// [`DataError::NoMirror`]; [`DataError::Download`] lists every mirror and why it failed; [`DataError::Io`].
+/// [`DataError::NoMirror`]; [`DataError::Setting`] if no folder to download to is known; [`DataError::Download`] lists every mirror and why it failed; [`DataError::Io`].
 pub fn fetch(name: &str, search: &Search) -> Result<Vec<PathBuf>, DataError> {
     fetch_manifest(&manifest(name)?, search)
 }
@@ -82,7 +83,12 @@ pub fn fetch(name: &str, search: &Search) -> Result<Vec<PathBuf>, DataError> {
 /// # Errors
 /// As [`fetch`].
 pub fn fetch_manifest(manifest: &Manifest, search: &Search) -> Result<Vec<PathBuf>, DataError> {
-    let folder = search.download_folder().unwrap_or(Path::new(".")).join(&manifest.name);
+    if manifest.forms.iter().any(|form| form.format == Format::Drawn) {
+        return Ok(Vec::new());
+    }
+    let nowhere =
+        || DataError::setting("data_dir", "none", "a folder; this user has no cache folder to download to");
+    let folder = search.download_folder().ok_or_else(nowhere)?.join(&manifest.name);
     let form = manifest.forms.iter().find(|form| !form.mirrors.is_empty());
     let form =
         form.ok_or_else(|| DataError::NoMirror { name: manifest.name.clone(), folder: folder.clone() })?;

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checksum::sha256;
 
 /// The form of a dataset that was read, with the checksums of its files.
 ///
 /// Displays as one line: `mnist idx from /data/mnist, unpacked bytes match the published checksums, sha256 0a1b…`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormUsed {
     /// The dataset.
     pub dataset: String,
@@ -23,7 +23,7 @@ pub struct FormUsed {
 }
 
 /// One file that was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileUsed {
     /// Its name.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct FileUsed {
 }
 
 /// What a file's checksum was compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verified {
     /// The file is the publisher's, bit for bit.

@@ -23,6 +23,8 @@ pub struct Manifest {
     pub train: usize,
     /// Test images.
     pub test: usize,
+    /// Training images to hold out for validation unless the user says otherwise.
+    pub validation: usize,
     /// The names of the classes, in the order of their labels.
     pub classes: Vec<String>,
     /// The forms in which it is accepted, the preferred first.
@@ -164,6 +166,9 @@ impl Manifest {
         {
             return Some(format!("{count} images in a split; 1 to 100000000 are allowed"));
         }
+        if self.validation >= self.train {
+            return Some(format!("validation = {} must be below train = {}", self.validation, self.train));
+        }
         if self.classes.is_empty() {
             return Some("classes is empty".into());
         }
@@ -279,6 +284,7 @@ mod tests {
     fn mistakes_are_refused_with_their_value() {
         assert!(refused("\"mnist\"", "\"../mnist\"").contains("\"../mnist\" must be a plain file name"));
         assert!(refused("train = 60000", "train = 0").contains("0 images"));
+        assert!(refused("validation = 5000", "validation = 60000").contains("below train = 60000"));
         assert!(refused("summary", "sumary").contains("sumary"));
         assert!(refused("f68b3c2d", "F68B").contains("is no md5 of train-images-idx3-ubyte.gz"));
         assert!(refused("amazonaws.com/mnist/", "amazonaws.com/mnist").contains("slash"));

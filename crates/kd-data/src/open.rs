@@ -19,6 +19,8 @@ pub struct Opened {
     pub name: String,
     /// The training split, validation images included; see [`Images::hold_out`].
     pub train: Images,
+    /// How many of the training images to hold out for validation unless the user says otherwise.
+    pub validation: usize,
     /// The test split.
     pub test: Images,
     /// The form in which it was read.
@@ -97,7 +99,7 @@ fn read(manifest: &Manifest, located: &Located<'_>) -> Result<Opened, DataError>
     }
     let form = FormUsed { dataset: manifest.name.clone(), form: located.form.name.clone(), path, files };
     tracing::debug!(%form, "dataset read");
-    Ok(Opened { name: manifest.name.clone(), train, test, form })
+    Ok(Opened { name: manifest.name.clone(), train, validation: manifest.validation, test, form })
 }
 
 /// Training images, test images, the files they came from.

@@ -48,7 +48,9 @@ pub(crate) fn md5(bytes: &[u8]) -> String {
 
 /// The four IDX files of two training images and one test image of 2×2 pixels.
 pub(crate) fn idx_files() -> [(&'static str, Vec<u8>); 4] {
-    let images = |n: u8| [&[0, 0, 8, 3, 0, 0, 0, n, 0, 0, 0, 2, 0, 0, 0, 2][..], &vec![n; 4 * usize::from(n)]].concat();
+    let images = |n: u8| {
+        [&[0, 0, 8, 3, 0, 0, 0, n, 0, 0, 0, 2, 0, 0, 0, 2][..], &vec![n; 4 * usize::from(n)]].concat()
+    };
     let labels = |n: u8| [&[0, 0, 8, 1, 0, 0, 0, n][..], &vec![1; n.into()]].concat();
     [("train-x.gz", images(2)), ("train-y.gz", labels(2)), ("test-x.gz", images(1)), ("test-y.gz", labels(1))]
 }
@@ -58,7 +60,11 @@ pub(crate) fn idx_manifest(mirrors: &[String], with_unpacked: bool) -> Manifest 
     let files: String = idx_files()
         .iter()
         .map(|(name, bytes)| {
-            let unpacked = if with_unpacked { format!("unpacked = {{ md5 = {:?} }}\n", md5(bytes)) } else { String::new() };
+            let unpacked = if with_unpacked {
+                format!("unpacked = {{ md5 = {:?} }}\n", md5(bytes))
+            } else {
+                String::new()
+            };
             let published = md5(&gzip(bytes, 6));
             format!("[[forms.files]]\npath = {name:?}\npublished = {{ md5 = {published:?} }}\n{unpacked}")
         })
@@ -74,7 +80,7 @@ pub(crate) fn idx_manifest(mirrors: &[String], with_unpacked: bool) -> Manifest 
 /// A manifest of 2×2 pixels and the classes cat and dog.
 pub(crate) fn manifest(channels: usize, (train, test): (usize, usize), form: &str) -> Manifest {
     let head = format!(
-        "name = \"tiny\"\nsummary = \"\"\nhomepage = \"\"\nlicence = \"\"\ntrain = {train}\ntest = {test}\n\
+        "name = \"tiny\"\nsummary = \"\"\nhomepage = \"\"\nlicence = \"\"\ntrain = {train}\ntest = {test}\nvalidation = 0\n\
          shape = {{ channels = {channels}, height = 2, width = 2 }}\nclasses = [\"cat\", \"dog\"]\n"
     );
     Manifest::parse("test", &(head + form)).unwrap()

@@ -16,7 +16,10 @@ fn mnist_has_its_published_bytes_and_statistics() {
     let mnist = open("mnist", &offline()).unwrap();
     assert!(mnist.form.matches_published(), "{}", mnist.form);
     assert_eq!((mnist.train.len(), mnist.test.len()), (60_000, 10_000));
-    assert_eq!((&mnist.train.labels()[..5], &mnist.test.labels()[..5]), (&[5, 0, 4, 1, 9][..], &[7, 2, 1, 0, 4][..]));
+    assert_eq!(
+        (&mnist.train.labels()[..5], &mnist.test.labels()[..5]),
+        (&[5, 0, 4, 1, 9][..], &[7, 2, 1, 0, 4][..])
+    );
     let all: Vec<usize> = (0..60_000).collect();
     let found = mnist.train.statistics(&all).unwrap();
     // the values every MNIST program quotes

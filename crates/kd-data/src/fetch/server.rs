@@ -81,7 +81,8 @@ fn answer(mut stream: TcpStream, manner: Manner, files: &HashMap<String, Vec<u8>
         },
         (Some(file), _) => ("200 OK", String::new(), file),
     };
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}Connection: close\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}Connection: close\r\n\r\n", body.len());
     let sent = if let Manner::BreaksAfter(n) = manner { &body[..n.min(body.len())] } else { body };
     if manner == Manner::Slow {
         std::thread::sleep(Duration::from_millis(300));

@@ -16,11 +16,15 @@ fn content() -> Vec<u8> {
 /// A dataset of one archive whose checksum is that of `content`.
 fn one_file(mirrors: &[String]) -> Manifest {
     let sum = md5(&content());
-    tiny(1, (1, 1), &format!(
-        "[[forms]]\nname = \"folder\"\nmirrors = {mirrors:?}\n\
+    tiny(
+        1,
+        (1, 1),
+        &format!(
+            "[[forms]]\nname = \"folder\"\nmirrors = {mirrors:?}\n\
          format = {{ kind = \"image-folder\", train = \"train\", test = \"test\" }}\n\
          [[forms.files]]\npath = \"t.tgz\"\npublished = {{ md5 = {sum:?} }}\n"
-    ))
+        ),
+    )
 }
 
 /// A folder to download to, with what an earlier download may have left.
@@ -164,6 +168,13 @@ fn a_dataset_without_mirror_says_where_its_files_belong() {
     assert!(text.contains("no mirror") && text.contains("tiny"), "{text}");
 }
 
+#[test]
+fn what_is_drawn_needs_no_download_and_what_has_no_place_is_refused() {
+    let search = Search { data_dir: None, ..only(Path::new("unused")) };
+    assert_eq!(fetch("digits", &search).unwrap(), Vec::<PathBuf>::new());
+    assert!(matches!(fetch("mnist", &search), Err(DataError::Setting { key: "data_dir", .. })));
+}
+
 /// An address at which nobody answers.
 fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -199,8 +210,9 @@ fn no_network_is_absence_but_a_wrong_file_is_not() {
 fn two_threads_download_once() {
     let (server, target) = (serve(Manner::Slow), Target::new());
     std::thread::scope(|scope| {
-        let both = [scope.spawn(|| target.fetch(&[&server])), scope.spawn(|| target.fetch(&[&server]))];
-        both.map(|thread| thread.join().unwrap().unwrap());
+        for thread in [(); 2].map(|()| scope.spawn(|| target.fetch(&[&server]))) {
+            thread.join().unwrap().unwrap();
+        }
     });
     target.assert_whole();
     assert_eq!(server.requests(), ["t.tgz"]);
@@ -227,6 +239,9 @@ fn two_processes_download_once() {
 #[ignore = "run by two_processes_download_once"]
 fn child_process() {
     // Absent when somebody runs all ignored tests: then there is nothing to do.
-    let (Ok(mirror), Some(folder)) = (std::env::var("KD_TEST_MIRROR"), std::env::var_os("KD_TEST_FOLDER")) else { return };
+    let (Ok(mirror), Some(folder)) = (std::env::var("KD_TEST_MIRROR"), std::env::var_os("KD_TEST_FOLDER"))
+    else {
+        return;
+    };
     fetch_manifest(&one_file(&[mirror]), &only(Path::new(&folder))).unwrap();
 }

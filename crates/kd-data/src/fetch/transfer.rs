@@ -77,7 +77,9 @@ impl Transfer<'_> {
 
     fn request(&self, have: u64) -> Result<Response<Body>, ureq::Error> {
         let agent: Agent = Agent::config_builder()
-            .timeout_connect(Some(Duration::from_secs(15)))
+            // Short: without a network, a program that has `digits` is to go on soon.
+            .timeout_resolve(Some(Duration::from_secs(5)))
+            .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
             .timeout_recv_body(Some(Duration::from_secs(3600)))
             .http_status_as_error(false)

@@ -59,7 +59,8 @@ fn the_publishers_idx_files_are_accepted() {
 #[test]
 fn a_copy_packed_anew_or_unpacked_is_accepted_by_its_bytes() {
     assert_eq!(open_idx(&packed(1), true).unwrap().form.verified(), Verified::Unpacked);
-    let plain: Vec<_> = idx_files().into_iter().map(|(name, bytes)| (&name[..name.len() - 3], bytes)).collect();
+    let plain: Vec<_> =
+        idx_files().into_iter().map(|(name, bytes)| (&name[..name.len() - 3], bytes)).collect();
     assert_eq!(open_idx(&plain, true).unwrap().form.verified(), Verified::Unpacked);
     assert_eq!(open_idx(&plain, false).unwrap().form.verified(), Verified::Unpublished);
 }
@@ -166,7 +167,10 @@ fn an_archive_without_published_checksum_is_accepted_and_its_sha256_reported() {
     let opened = open_manifest(&tiny(3, (2, 1), FOLDER), &only(root.path())).unwrap();
     assert_eq!((opened.form.verified(), opened.form.fingerprint()), (Verified::Unpublished, sum.clone()));
     let line = opened.form.to_string();
-    assert!(line.starts_with("tiny image-folder from ") && line.ends_with(&format!("no published checksum, sha256 {sum}")));
+    assert!(
+        line.starts_with("tiny image-folder from ")
+            && line.ends_with(&format!("no published checksum, sha256 {sum}"))
+    );
 
     let unpacked = tempfile::tempdir().unwrap();
     put(unpacked.path(), &pictures);

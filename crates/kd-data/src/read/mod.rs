@@ -17,12 +17,31 @@ use crate::{DataError, ImageShape};
 /// # Errors
 /// [`DataError::Io`] if the file cannot be opened.
 pub fn open_plain_or_gzip(path: &Path) -> Result<Box<dyn Read>, DataError> {
-    let mut file = File::open(path).map_err(DataError::io("read", path))?;
+    let file = File::open(path).map_err(DataError::io("read", path))?;
+    Ok(unpack(file))
+}
+
+/// Unpacks gzip, also of several members, and passes on anything else as it is.
+///
+/// A failure to read the first bytes appears when the result is read.
+pub fn unpack<'a>(mut reader: impl Read + 'a) -> Box<dyn Read + 'a> {
     let mut start = [0; 2];
-    let got = read_up_to(&mut file, &mut start).map_err(DataError::io("read", path))?;
-    let whole = io::Cursor::new(start).take(got as u64).chain(file);
+    let got = match read_up_to(&mut reader, &mut start) {
+        Ok(got) => got,
+        Err(error) => return Box::new(Failed(Some(error))),
+    };
+    let whole = io::Cursor::new(start).take(got as u64).chain(reader);
     let buffered = BufReader::with_capacity(1 << 16, whole);
-    if start == [0x1f, 0x8b] { Ok(Box::new(MultiGzDecoder::new(buffered))) } else { Ok(Box::new(buffered)) }
+    if start == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(buffered)) } else { Box::new(buffered) }
+}
+
+/// Fails once.
+struct Failed(Option<io::Error>);
+
+impl Read for Failed {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
 /// Passes bytes on, but fails once there are more than a limit.
@@ -52,7 +71,10 @@ impl<R: Read> Read for Bounded<R> {
         match self.left.checked_sub(got as u64) {
             Some(left) => self.left = left,
             None => {
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("over {} bytes", self.limit)));
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    format!("over {} bytes", self.limit),
+                ));
             }
         }
         Ok(got)

@@ -46,7 +46,8 @@ fn images_come_planar_and_in_the_order_of_their_names() {
 
 #[test]
 fn leading_folders_do_not_matter() {
-    let files: Vec<(String, Vec<u8>)> = good().into_iter().map(|(name, b)| (format!("pets-1.0/{name}"), b)).collect();
+    let files: Vec<(String, Vec<u8>)> =
+        good().into_iter().map(|(name, b)| (format!("pets-1.0/{name}"), b)).collect();
     let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, b)| (name.as_str(), b.clone())).collect();
     assert_eq!(read(&files).unwrap()[0].images, read(&good()).unwrap()[0].images);
 }
@@ -102,7 +103,9 @@ fn an_unknown_class_is_refused_with_the_known_ones() {
 #[test]
 fn bytes_that_are_no_image_are_refused_with_their_path() {
     let error = read(&spoilt("train/dog/2.png", b"not an image".to_vec())).unwrap_err();
-    assert!(matches!(&error, DataError::Decode { path, .. } if path == Path::new("pets.tgz/train/dog/2.png")));
+    assert!(
+        matches!(&error, DataError::Decode { path, .. } if path == Path::new("pets.tgz/train/dog/2.png"))
+    );
     let torn = png(2, 2, [0; 3])[..40].to_vec();
     assert!(matches!(read(&spoilt("train/dog/2.png", torn)), Err(DataError::Decode { .. })));
 }
@@ -131,7 +134,10 @@ fn a_gzip_bomb_is_stopped_at_what_the_images_could_take() {
     let error = archive(&mut reader, &path, ["train", "test"], &expected()).unwrap_err();
     let limit = expected().largest_archive(2);
     assert!(limit < 2 << 20);
-    assert!(matches!(&error, DataError::Oversized { path: p, limit: l } if *p == path && *l == limit), "{error}");
+    assert!(
+        matches!(&error, DataError::Oversized { path: p, limit: l } if *p == path && *l == limit),
+        "{error}"
+    );
 }
 
 #[test]
