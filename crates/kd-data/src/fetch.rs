@@ -114,7 +114,7 @@ fn fetch_file(form: &Form, file: &Source, folder: &Path, progress: bool) -> Resu
             }
             Err(reason) => {
                 let attempt = Attempt { url: transfer.url, reason };
-                tracing::warn!("{attempt}");
+                tracing::debug!("{attempt}");
                 attempts.push(attempt);
             }
         }
