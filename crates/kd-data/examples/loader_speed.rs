@@ -1,8 +1,8 @@
 //! How many images a second come through the loader, from memory to normalised batches.
 //!
 //! Command:  cargo run --release -p kd-data --example loader_speed
-//! Expected: at least 200,000 images/s of MNIST's size without mixup, which reads two images for one. Measured on an idle
-//!           2-core AVX-512 machine: plain 1,440,000, jitter 1,130,000, all but mixup 975,000, mixup 467,000.
+//! Expected: at least 200,000 images/s of MNIST's size without mixup, which reads two images for one. Measured on two
+//!           busy cores at best: plain 1,440,000, jitter 1,130,000, all but mixup 975,000, mixup 467,000.
 
 use std::sync::Arc;
 use std::time::Instant;
