@@ -103,7 +103,7 @@ pub(super) fn argmax(row: &[f32]) -> usize {
 
 /// $\log \sum_c e^{s_c}$, and the largest score.
 pub(super) fn log_sum_exp(row: &[f32]) -> (f64, f64) {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max).into();
+    let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = row.iter().map(|&score| (f64::from(score) - largest).exp()).sum();
     (largest + sum.ln(), largest)
 }
