@@ -160,3 +160,41 @@ pub(crate) fn max_pool(map: Tensor<4>) -> Tensor<4> {
 pub(crate) fn global_pool(map: Tensor<4>) -> Tensor<2> {
     adaptive_avg_pool2d(map, [1, 1]).flatten(1, 3)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn convolutions_start_with_the_variance_of_he() {
+        let device = Device::flex();
+        let mut build = Builder::new(InputShape::new(16, 8, 8), &device).unwrap();
+        let weight = build.conv(256, 3, 1).unwrap().weight.val();
+        let variance = weight.square().mean().into_scalar::<f32>();
+        let expected = 2.0 / (256.0 * 9.0);
+        assert!((variance / expected - 1.0).abs() < 0.05, "{variance} against {expected}");
+    }
+
+    #[test]
+    fn a_shortcut_counts_as_work_and_leaves_the_map_alone() {
+        let device = Device::flex();
+        let mut build = Builder::new(InputShape::new(4, 7, 7), &device).unwrap();
+        build.shortcut(8, 2).unwrap();
+        assert_eq!((build.map, build.macs()), (InputShape::new(4, 7, 7), 4 * 4 * 8 * 4));
+    }
+
+    #[test]
+    fn followed_shapes_are_those_that_the_layers_make() {
+        let device = Device::flex();
+        for side in [9, 10, 13] {
+            let mut build = Builder::new(InputShape::new(2, side, side), &device).unwrap();
+            let image = Tensor::<4>::ones([1, 2, side, side], &device);
+            let map = build.conv(3, 3, 2).unwrap().forward(image);
+            let map = build.conv_valid(4, 2).unwrap().forward(map);
+            build.max_pool().unwrap();
+            let InputShape { channels, height, width } = build.map;
+            assert_eq!(max_pool(map).dims(), [1, channels, height, width]);
+        }
+    }
+}

@@ -70,16 +70,16 @@ pub(crate) fn in_range(
 /// Reads `8,16,150` as layer widths.
 pub(crate) fn widths(model: &str, text: &str) -> Result<Vec<usize>, ModelError> {
     let read = |text: &str| {
-        let width = text.trim().parse().unwrap_or(0);
+        let width = size(text.trim()).unwrap_or(0);
         in_range(model, "width", text, (1..=MAX_WIDTH).contains(&width), format!("1 to {MAX_WIDTH}"))?;
         Ok(width)
     };
     text.split(',').map(read).collect()
 }
 
-/// Reads one size, such as a depth; `None` if the text is no number.
+/// Reads one size, such as a depth; `None` if the text is not a number as it would be printed (`+8` and `08` are not).
 pub(crate) fn size(text: &str) -> Option<usize> {
-    text.parse().ok()
+    text.parse().ok().filter(|size: &usize| size.to_string() == text)
 }
 
 /// The widest layer that a name can ask for: far beyond use, and far below what would overflow.

@@ -1,5 +1,7 @@
 //! One type for every architecture.
 
+use std::fmt;
+
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
 };
@@ -129,6 +131,12 @@ impl ModuleDisplayDefault for Zoo {
 }
 
 impl ModuleDisplay for Zoo {}
+
+impl fmt::Display for Zoo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with!(self, model => model.fmt(f))
+    }
+}
 
 impl Network for Zoo {
     type Input = Tensor<4>;

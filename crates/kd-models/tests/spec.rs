@@ -32,7 +32,9 @@ fn an_unknown_name_is_an_error_that_lists_what_exists() {
         message.starts_with("there is no model `resnet-20`; the models are: linear, mlp:A,B,..."),
         "{message}"
     );
-    for name in ["", "mlp", "resnet", "lenet", "wrn16", "vgg", "ResNet20", "vgg8x", "lenet5x"] {
+    for name in
+        ["", "mlp", "resnet", "lenet", "wrn16", "vgg", "ResNet20", "vgg8x", "lenet5x", "resnet+8", "resnet08"]
+    {
         assert!(matches!(name.parse::<ModelSpec>(), Err(ModelError::Unknown { .. })), "{name}");
     }
 }
