@@ -99,7 +99,7 @@ mod tests {
     use burn::tensor::{Device, Int, Tolerance};
 
     fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().to_vec().unwrap()
+        tensor.into_data().try_to_vec().unwrap()
     }
 
     #[test]
@@ -111,8 +111,10 @@ mod tests {
         assert_eq!(numbers(unit.clone()), [0.0, 0.0, 0.6, 0.8]);
         let grads = (row_norms(rows.clone()).sum() + unit.square().sum()).backward();
         let gradient = rows.grad(&grads).unwrap().into_data();
-        gradient
-            .assert_approx_eq::<f32>(&Tensor::<2>::from_floats([[0.0, 0.0], [0.6, 0.8]], &device).into_data(), Tolerance::absolute(1e-6));
+        gradient.assert_approx_eq::<f32>(
+            &Tensor::<2>::from_floats([[0.0, 0.0], [0.6, 0.8]], &device).into_data(),
+            Tolerance::absolute(1e-6),
+        );
     }
 
     #[test]
@@ -142,7 +144,8 @@ mod tests {
     #[test]
     fn only_the_larger_map_is_pooled() {
         let device = Device::flex();
-        let (small, large) = (Tensor::<4>::ones([1, 2, 3, 3], &device), Tensor::<4>::ones([1, 5, 4, 6], &device));
+        let (small, large) =
+            (Tensor::<4>::ones([1, 2, 3, 3], &device), Tensor::<4>::ones([1, 5, 4, 6], &device));
         let (left, right) = pool_larger(large, small);
         assert_eq!((left.dims(), right.dims()), ([1, 5, 3, 3], [1, 2, 3, 3]));
         assert!(poolable("maps", &[1, 1, 4, 2], &[1, 1, 2, 4]).is_err());

@@ -3,11 +3,38 @@
 //! Every loss has settings that a recipe can hold ([`LossSettings`]), a checked type with the mathematics as plain methods on tensors, and an
 //! implementation of [`Term`]. [`METHODS`] lists them; a new loss is a new file and a new row.
 
+mod adapter;
+mod attention_transfer;
 mod cross_entropy;
+mod factor_transfer;
+mod dist;
+mod dkd;
+mod generalised_jsd;
+mod labels;
+mod logit_standardisation;
+mod multi_level;
 mod fitnets;
+mod fsp;
+#[cfg(test)]
+mod gradient;
+mod gradient_attention;
 mod logit_mse;
 mod math;
+mod nst;
 mod pairs;
+mod reviewkd;
+mod correlation_congruence;
+mod darkrank;
+mod holistic;
+mod pair_wise;
+mod pixel_wise;
+mod pkt;
+mod relations;
+mod rkd;
+mod similarity_preserving;
+mod large_margin_softmax;
+mod triplet;
+mod verification;
 mod soft_targets;
 
 use serde::de::DeserializeOwned;
@@ -15,9 +42,34 @@ use serde::de::DeserializeOwned;
 use crate::settings::SettingsError;
 use crate::term::Term;
 
+pub use attention_transfer::{
+    AttentionConvention, AttentionMapping, AttentionNormalizer, AttentionPooling, AttentionTransfer,
+    AttentionTransferSettings,
+};
+pub use factor_transfer::{Factor, FactorDistance, FactorTransfer, FactorTransferSettings};
+pub use fsp::{Fsp, FspDistance, FspPooling, FspSettings};
+pub use gradient_attention::{GradientAttention, GradientAttentionSettings, GradientComparison};
+pub use nst::{Nst, NstKernel, NstSettings};
+pub use reviewkd::{ReviewKd, ReviewKdSettings};
 pub use cross_entropy::{CrossEntropy, CrossEntropySettings};
+pub use dist::{Dist, DistSettings};
+pub use dkd::{Dkd, DkdSettings};
+pub use generalised_jsd::{GeneralisedJsd, GeneralisedJsdSettings};
+pub use logit_standardisation::{LogitStandardisationSettings, Standardize};
+pub use multi_level::{MultiLevel, MultiLevelSettings};
 pub use fitnets::{FitNets, FitNetsSettings};
 pub use logit_mse::{LogitMse, LogitMseSettings};
+pub use correlation_congruence::{Congruence, CorrelationCongruence, CorrelationCongruenceSettings, Kernel};
+pub use darkrank::{DarkRank, DarkRankSettings, Transfer};
+pub use holistic::{Adversarial};
+pub use pair_wise::{PairWise, PairWiseSettings, RegionPool, VectorNorm};
+pub use pixel_wise::{PixelWise, PixelWiseSettings};
+pub use pkt::{Neighbours, Pkt, PktSettings};
+pub use rkd::{Rkd, RkdSettings, Tuples};
+pub use similarity_preserving::{RowNorm, SimilarityPreserving, SimilarityPreservingSettings};
+pub use large_margin_softmax::{LargeMarginSoftmax, LargeMarginSoftmaxSettings};
+pub use triplet::{Triplet, TripletSettings, Triplets};
+pub use verification::{Verification, VerificationSettings};
 pub use soft_targets::{Divergence, Ensemble, SoftTargets, SoftTargetsSettings, TemperatureScale};
 
 /// Settings of a loss as a recipe writes them: unknown keys are refused, missing ones have defaults.
@@ -69,11 +121,158 @@ pub const METHODS: &[Method] = &[
         build: build::<LogitMseSettings>,
     },
     Method {
+        name: "decoupled",
+        summary: "target-class and non-target parts of the soft targets, weighted apart (DKD)",
+        paper: "Zhao et al. 2022, arXiv:2203.08679",
+        weight: 1.0,
+        build: build::<DkdSettings>,
+    },
+    Method {
+        name: "dist",
+        summary: "correlation of predictions within samples and within classes",
+        paper: "Huang et al. 2022, arXiv:2205.10536",
+        weight: 1.0,
+        build: build::<DistSettings>,
+    },
+    Method {
+        name: "logit-standardisation",
+        summary: "soft targets on logits without mean and scale",
+        paper: "Sun et al. 2024, arXiv:2403.01427",
+        weight: 9.0,
+        build: build::<LogitStandardisationSettings>,
+    },
+    Method {
+        name: "multi-level",
+        summary: "soft targets with batch and class correlations at several temperatures",
+        paper: "Jin, Wang, Lin 2023, CVPR",
+        weight: 1.0,
+        build: build::<MultiLevelSettings>,
+    },
+    Method {
+        name: "generalised-jsd",
+        summary: "generalised Jensen-Shannon divergence of token distributions (GKD)",
+        paper: "Agarwal et al. 2024, arXiv:2306.13649",
+        weight: 1.0,
+        build: build::<GeneralisedJsdSettings>,
+    },
+    Method {
         name: "fitnets",
         summary: "hidden features through a learned regressor (hints)",
         paper: "Romero et al. 2015, arXiv:1412.6550",
         weight: 100.0,
         build: build::<FitNetsSettings>,
+    },
+    Method {
+        name: "attention-transfer",
+        summary: "where in the image a layer is active",
+        paper: "Zagoruyko, Komodakis 2017, arXiv:1612.03928",
+        weight: 1000.0,
+        build: build::<AttentionTransferSettings>,
+    },
+    Method {
+        name: "gradient-attention",
+        summary: "what in the input the loss depends on (gradients), of the teacher or of the mirrored image",
+        paper: "Zagoruyko, Komodakis 2017, arXiv:1612.03928",
+        weight: 1.0,
+        build: build::<GradientAttentionSettings>,
+    },
+    Method {
+        name: "fsp",
+        summary: "how the channels at both ends of a section go together",
+        paper: "Yim, Joo, Bae, Kim, CVPR 2017",
+        weight: 1.0,
+        build: build::<FspSettings>,
+    },
+    Method {
+        name: "nst",
+        summary: "what the neurons of a layer select, as a set (maximum mean discrepancy)",
+        paper: "Huang, Wang 2017, arXiv:1707.01219",
+        weight: 50.0,
+        build: build::<NstSettings>,
+    },
+    Method {
+        name: "factor-transfer",
+        summary: "compressed features (factors) through a learned translator",
+        paper: "Kim, Park, Kwak 2018, arXiv:1802.04977",
+        weight: 500.0,
+        build: build::<FactorTransferSettings>,
+    },
+    Method {
+        name: "reviewkd",
+        summary: "maps and their averages over coarser and coarser grids (hierarchical context loss)",
+        paper: "Chen et al. 2021, arXiv:2104.09044",
+        weight: 1.0,
+        build: build::<ReviewKdSettings>,
+    },
+    Method {
+        name: "rkd",
+        summary: "distances and angles between the examples of a batch",
+        paper: "Park et al. 2019, arXiv:1904.05068",
+        weight: 1.0,
+        build: build::<RkdSettings>,
+    },
+    Method {
+        name: "darkrank",
+        summary: "the ranking of similarities within a batch",
+        paper: "Chen et al. 2018, arXiv:1707.01220",
+        weight: 2.0,
+        build: build::<DarkRankSettings>,
+    },
+    Method {
+        name: "similarity-preserving",
+        summary: "row-normalised similarities of the activations of a batch",
+        paper: "Tung, Mori 2019, arXiv:1907.09682",
+        weight: 3000.0,
+        build: build::<SimilarityPreservingSettings>,
+    },
+    Method {
+        name: "correlation-congruence",
+        summary: "Gaussian-kernel correlations between the examples of a batch",
+        paper: "Peng et al. 2019, arXiv:1904.01802",
+        weight: 100.0,
+        build: build::<CorrelationCongruenceSettings>,
+    },
+    Method {
+        name: "pkt",
+        summary: "similarities within a batch as probabilities",
+        paper: "Passalis, Tefas 2018, arXiv:1803.10837",
+        weight: 500.0,
+        build: build::<PktSettings>,
+    },
+    Method {
+        name: "pixel-wise",
+        summary: "class probabilities of every position of a dense prediction",
+        paper: "Liu et al. 2019, arXiv:1903.04197",
+        weight: 10.0,
+        build: build::<PixelWiseSettings>,
+    },
+    Method {
+        name: "pair-wise",
+        summary: "similarities between the regions of a feature map",
+        paper: "Liu et al. 2019, arXiv:1903.04197",
+        weight: 1.0,
+        build: build::<PairWiseSettings>,
+    },
+    Method {
+        name: "large-margin-softmax",
+        summary: "hard labels through a classifier with an angular margin, for embeddings",
+        paper: "Liu et al. 2016, arXiv:1612.02295",
+        weight: 1.0,
+        build: build::<LargeMarginSoftmaxSettings>,
+    },
+    Method {
+        name: "verification",
+        summary: "distances of pairs of equal and of different classes",
+        paper: "Sun et al. 2014, arXiv:1406.4773",
+        weight: 1.0,
+        build: build::<VerificationSettings>,
+    },
+    Method {
+        name: "triplet",
+        summary: "positives nearer to an anchor than negatives, by a margin",
+        paper: "Schroff et al. 2015, arXiv:1503.03832",
+        weight: 1.0,
+        build: build::<TripletSettings>,
     },
 ];
 
