@@ -47,6 +47,8 @@ macro_rules! zoo {
         /// A model of any architecture of this crate: images `[batch, channels, height, width]` to logits `[batch, classes]`.
         ///
         /// Its parameters have the paths of the model inside, so their records are interchangeable.
+        // A program holds a few models: boxing would save nothing.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Clone, Debug)]
         pub enum Zoo {
             $($(#[$doc])* $name($name),)*
