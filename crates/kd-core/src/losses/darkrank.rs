@@ -191,7 +191,8 @@ mod tests {
 
     fn loss(transfer: Transfer) -> DarkRank {
         let taps = vec!["embedding".to_owned()];
-        let settings = DarkRankSettings { student: taps.clone(), teacher: taps, transfer, ..Default::default() };
+        let settings =
+            DarkRankSettings { student: taps.clone(), teacher: taps, transfer, ..Default::default() };
         DarkRankSettings { alpha: 1.5, beta: 2.0, candidates: 3, ..settings }.build().unwrap()
     }
 
@@ -214,7 +215,7 @@ mod tests {
         let orders = permutations(4);
         assert_eq!(orders.len(), 24);
         let log = log_orders(embeddings(3, 4, 5, &Device::flex()) * 3.0, &orders);
-        for sum in log.exp().sum_dim(1).into_data().to_vec::<f32>().unwrap() {
+        for sum in log.exp().sum_dim(1).into_data().try_to_vec::<f32>().unwrap() {
             assert!((sum - 1.0).abs() < 1e-5, "{sum}");
         }
     }
@@ -247,7 +248,7 @@ mod tests {
                 let student = Tensor::<2>::ones([batch, 4], &device).require_grad();
                 let value = loss(transfer).per_example(student.clone(), embeddings(batch, 3, 1, &device));
                 let gradient = student.grad(&value.sum().backward()).unwrap();
-                let gradient = gradient.into_data().to_vec::<f32>().unwrap();
+                let gradient = gradient.into_data().try_to_vec::<f32>().unwrap();
                 assert!(gradient.iter().all(|g| g.is_finite()), "{transfer:?} {gradient:?}");
             }
         }
@@ -256,7 +257,8 @@ mod tests {
     #[test]
     fn lists_too_long_for_all_their_orders_are_refused() {
         let taps = vec!["embedding".to_owned()];
-        let settings = DarkRankSettings { student: taps.clone(), teacher: taps, candidates: 7, ..Default::default() };
+        let settings =
+            DarkRankSettings { student: taps.clone(), teacher: taps, candidates: 7, ..Default::default() };
         let error = DarkRankSettings { transfer: Transfer::Soft, ..settings.clone() }.build().unwrap_err();
         let expected = "`candidates` is 7, but it must be at most 6 where `transfer` is `soft`";
         assert_eq!(error.to_string(), expected);

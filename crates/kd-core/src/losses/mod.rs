@@ -61,7 +61,7 @@ pub use fitnets::{FitNets, FitNetsSettings};
 pub use logit_mse::{LogitMse, LogitMseSettings};
 pub use correlation_congruence::{Congruence, CorrelationCongruence, CorrelationCongruenceSettings, Kernel};
 pub use darkrank::{DarkRank, DarkRankSettings, Transfer};
-pub use holistic::{Adversarial};
+pub use holistic::Adversarial;
 pub use pair_wise::{PairWise, PairWiseSettings, RegionPool, VectorNorm};
 pub use pixel_wise::{PixelWise, PixelWiseSettings};
 pub use pkt::{Neighbours, Pkt, PktSettings};
