@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use kd_core::{Network, TapError, Taps};
 
+use crate::cache::CacheError;
 use crate::weights::{FingerprintError, fingerprint};
 
 /// Why a teacher could not answer.
@@ -24,6 +25,14 @@ pub enum TeacherError {
         /// The tensor and what the device said.
         source: FingerprintError,
     },
+    /// The cache of the teacher's outputs cannot be used.
+    #[error("teacher `{teacher}`: {source}")]
+    Cache {
+        /// Name of the teacher.
+        teacher: String,
+        /// What is wrong with the cache.
+        source: Box<CacheError>,
+    },
     /// A teacher of the user's own failed.
     #[error("teacher `{teacher}`: {message}")]
     Failed {
@@ -36,7 +45,7 @@ pub enum TeacherError {
 
 /// What a run asks of a teacher: values for a batch, with its layers in evaluation mode and off the autodiff tape.
 ///
-/// [`NetworkTeacher`] makes one of any [`Network`]; a cache around it keeps its logits on disk.
+/// [`NetworkTeacher`] makes one of any [`Network`]; [`CachedTeacher`](crate::cache::CachedTeacher) keeps its outputs on disk.
 pub trait Teacher<I>: Send {
     /// The taps `wanted` for `input`, and the output under [`OUTPUT`](kd_core::OUTPUT), without gradient.
     ///

@@ -95,13 +95,18 @@ pub struct Mismatch {
 impl Mismatch {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.shapes.is_empty() && self.unusable.is_empty()
+        self.missing.is_empty()
+            && self.unexpected.is_empty()
+            && self.shapes.is_empty()
+            && self.unusable.is_empty()
     }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the tensors do not fit the network; rename them with key remapping if only names differ")?;
+        f.write_str(
+            "the tensors do not fit the network; rename them with key remapping if only names differ",
+        )?;
         for (name, shape) in &self.missing {
             write!(f, "\n  missing:     {name} {shape:?}")?;
         }

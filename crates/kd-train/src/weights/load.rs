@@ -60,9 +60,10 @@ impl Source {
     fn renamed(&self, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, WeightsError> {
         let mut remapper = KeyRemapper::new();
         for (pattern, replacement) in &self.remap {
-            remapper = remapper
-                .add_pattern(pattern, replacement)
-                .map_err(|error| WeightsError::Pattern { pattern: pattern.clone(), message: error.to_string() })?;
+            remapper = remapper.add_pattern(pattern, replacement).map_err(|error| WeightsError::Pattern {
+                pattern: pattern.clone(),
+                message: error.to_string(),
+            })?;
         }
         Ok(remapper.remap(tensors).0)
     }
@@ -104,7 +105,9 @@ pub fn load<M: Module>(module: M, source: &Source) -> Result<M, WeightsError> {
     let expected: Shapes = shapes(&expected);
     if pytorch {
         tensors = without_gaps(tensors, &expected);
-        tensors.retain(|tensor| expected.contains_key(&tensor.name) || !tensor.name.ends_with("num_batches_tracked"));
+        tensors.retain(|tensor| {
+            expected.contains_key(&tensor.name) || !tensor.name.ends_with("num_batches_tracked")
+        });
     }
     let given = shapes(&tensors);
     distinct(&tensors, &path)?;
@@ -163,7 +166,9 @@ fn mismatch(result: ApplyResult, expected: &Shapes, given: &Shapes, allow_unused
                 mismatch.shapes.push((path, expected.to_vec(), found.to_vec()));
             }
             ApplyError::DTypeMismatch { path, expected, found } => {
-                mismatch.unusable.push((path, format!("{expected:?} in the network and {found:?} in the file")));
+                mismatch
+                    .unusable
+                    .push((path, format!("{expected:?} in the network and {found:?} in the file")));
             }
             ApplyError::AdapterError { path, message } | ApplyError::LoadError { path, message } => {
                 mismatch.unusable.push((path, message));

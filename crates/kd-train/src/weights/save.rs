@@ -37,9 +37,10 @@ pub fn save<M: Module>(module: &M, path: &Path) -> Result<(), WeightsError> {
     // `valid` also brings in the last update of the running statistics, which a record of a training module would miss.
     let module = module.valid().materialize();
     let bytes = match format {
-        Format::Burnpack => module.into_record().into_bytes().map_err(|error| failed(error.to_string()))?.to_vec(),
+        Format::Burnpack => crate::record::module_bytes(module).map_err(|error| failed(error.to_string()))?,
         Format::Safetensors => {
-            let mut store = SafetensorsStore::from_bytes(None);
+            // One fixed entry: burn's own come out of a hash map in any order.
+            let mut store = SafetensorsStore::from_bytes(None).clear_metadata().metadata("format", "pt");
             store.collect_from(&module).map_err(|error| failed(error.to_string()))?;
             store.get_bytes().map_err(|error| failed(error.to_string()))?
         }

@@ -169,7 +169,8 @@ fn renamed_keys_load_with_rules_and_not_without() {
     assert_eq!(found.missing[0], ("stem.bias".to_owned(), vec![2]));
     assert_eq!(found.unexpected[0], ("conv.bias".to_owned(), vec![2]));
 
-    let net = load(make(), &plain.remap("^conv\\.", "stem.").remap("^norm\\.(\\w+)$", "stem_norm.$1")).unwrap();
+    let net =
+        load(make(), &plain.remap("^conv\\.", "stem.").remap("^norm\\.(\\w+)$", "stem_norm.$1")).unwrap();
     let expected = load(Net::new(&device), &Source::new(fixture())).unwrap();
     assert_eq!(numbers(net.stem.weight.val()), numbers(expected.conv.weight.val()));
     assert_eq!(numbers(net.stem_norm.running_var.value()), numbers(expected.norm.running_var.value()));
@@ -236,7 +237,8 @@ fn a_foreign_missing_or_nameless_file_is_an_error_with_its_path() {
         let path = folder.path().join(name);
         let missing = load(Net::new(&Device::flex()), &Source::new(&path)).unwrap_err();
         assert!(matches!(missing, WeightsError::Io { .. }), "{missing}");
-        std::fs::write(&path, "not what the name says, but long enough to hold any header".repeat(9)).unwrap();
+        std::fs::write(&path, "not what the name says, but long enough to hold any header".repeat(9))
+            .unwrap();
         let error = load(Net::new(&Device::flex()), &Source::new(&path)).unwrap_err();
         assert!(matches!(error, WeightsError::Corrupt { .. }) && error.to_string().contains(name), "{error}");
     }

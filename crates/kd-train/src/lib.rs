@@ -1,0 +1,30 @@
+//! Reproducible training runs for [burn](https://burn.dev).
+#![doc = include_str!("../README.md")]
+
+mod batch;
+pub mod cache;
+pub mod checkpoint;
+mod error;
+mod evaluate;
+pub mod files;
+mod fit;
+mod hook;
+mod learner;
+pub mod log;
+pub mod metrics;
+mod optimizer;
+mod progress;
+mod record;
+mod run;
+mod step;
+pub mod teacher;
+pub mod weights;
+
+pub use batch::HostBatch;
+pub use error::RunError;
+pub use evaluate::evaluate;
+pub use hook::{Hook, HookError, LearnerState};
+pub use learner::{Gradients, Learner, TensorMap, map_weights};
+pub use optimizer::{LearningRateSchedule, OptimizerKind, OptimizerSettings, ParameterGroup};
+pub use progress::{Progress, Shown, Silent};
+pub use run::{Outcome, Run, RunSettings, Start};
