@@ -264,6 +264,17 @@ impl Value {
         Ok(self.flat_float()?.reshape([batch, features]))
     }
 
+    /// Features as maps `[batch, channel, h, w]`; vectors `[batch, feature]` become maps of one position.
+    ///
+    /// # Errors
+    /// [`ValueError::Type`] for integers or another rank.
+    pub fn as_map(&self) -> Result<Tensor<4>, ValueError> {
+        if self.rank() == 2 {
+            return Ok(self.float::<2>()?.unsqueeze_dims(&[2, 3]));
+        }
+        self.float()
+    }
+
     /// The same numbers without gradient, off the autodiff device.
     #[must_use]
     pub fn inner(&self) -> Self {
@@ -311,6 +322,13 @@ mod tests {
         let expected = [0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.];
         assert_eq!(rows.dims(), [4, 3]);
         assert_eq!(rows.into_data().try_to_vec::<f32>().unwrap(), expected);
+    }
+
+    #[test]
+    fn vectors_are_maps_of_one_position() {
+        let value = Value::from(Tensor::<2>::zeros([2, 3], &Device::flex()));
+        assert_eq!(value.as_map().unwrap().dims(), [2, 3, 1, 1]);
+        assert!(Value::from(Tensor::<3>::zeros([2, 3, 4], &Device::flex())).as_map().is_err());
     }
 
     #[test]

@@ -108,6 +108,18 @@ impl LossSettings for CorrelationCongruenceSettings {
 
 /// The loss: see the [settings](CorrelationCongruenceSettings) and the formula above. With [`Congruence::AdjacentPairs`] and widths that differ, every
 /// pair owns `<student tap>.embedding` of shape `[student features, teacher features]`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::CorrelationCongruenceSettings;
+///
+/// let taps = vec!["embedding".to_owned()];
+/// let settings = CorrelationCongruenceSettings { student: taps.clone(), teacher: taps, ..Default::default() };
+/// let teacher = Tensor::<2>::from_floats([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], &Device::flex());
+/// let per_example = settings.build()?.per_example(teacher.clone() * 2.0, teacher); // the same directions
+/// assert!(per_example.sum().into_scalar::<f32>() < 1e-6);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct CorrelationCongruence {
     pairs: TapPairs,

@@ -100,6 +100,19 @@ impl LossSettings for DarkRankSettings {
 }
 
 /// The loss: see the [settings](DarkRankSettings) and the formula above.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::{DarkRankSettings, Transfer};
+///
+/// let taps = vec!["embedding".to_owned()];
+/// let settings = DarkRankSettings { student: taps.clone(), teacher: taps, ..Default::default() };
+/// let loss = DarkRankSettings { transfer: Transfer::Soft, ..settings }.build()?;
+/// let teacher = Tensor::<2>::from_floats([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], &Device::flex());
+/// let per_query = loss.per_example(teacher.clone() * 2.0, teacher); // the same directions
+/// assert!(per_query.sum().into_scalar::<f32>().abs() < 1e-6);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DarkRank {
     pairs: TapPairs,

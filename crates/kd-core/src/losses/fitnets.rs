@@ -76,9 +76,9 @@ impl Term for FitNets {
 
     fn init(&self, probe: &Probe, params: &mut TermParams<'_>) -> Result<(), TermError> {
         for (student, teacher) in self.pairs.iter() {
-            let [_, from, height, width] = as_map(probe.student.value(student)?)?.dims();
+            let [_, from, height, width] = probe.student.value(student)?.as_map()?.dims();
             let theirs = probe.teachers.first().ok_or(TermError::NoTeacher)?.value(teacher)?;
-            let [_, to, their_height, their_width] = as_map(theirs)?.dims();
+            let [_, to, their_height, their_width] = theirs.as_map()?.dims();
             let what = format!("height and width of taps `{student}` and `{teacher}`");
             let advice = "a hint compares position by position: choose taps of equal height and width";
             TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
@@ -95,24 +95,14 @@ impl Term for FitNets {
     fn forward(&self, step: &mut Step<'_>) -> Result<Tensor<1>, TermError> {
         let theirs = step.first_teacher()?;
         self.pairs.sum(|student, teacher| {
-            let theirs = as_map(theirs.value(teacher)?)?;
-            let mut ours = as_map(step.student.value(student)?)?;
+            let theirs = theirs.value(teacher)?.as_map()?;
+            let mut ours = step.student.value(student)?.as_map()?;
             if ours.dims() != theirs.dims() {
                 ours = Self::regress(ours, step.params.get(&format!("{student}.regressor"))?);
             }
             Ok(Self::per_example(ours, theirs))
         })
     }
-}
-
-/// Vectors become maps of one position.
-fn as_map(value: &crate::Value) -> Result<Tensor<4>, TermError> {
-    if value.rank() == 2 {
-        let vectors = value.float::<2>()?;
-        let [batch, features] = vectors.dims();
-        return Ok(vectors.reshape([batch, features, 1, 1]));
-    }
-    Ok(value.float::<4>()?)
 }
 
 #[cfg(test)]

@@ -71,6 +71,20 @@ impl LossSettings for LargeMarginSoftmaxSettings {
 }
 
 /// The loss: see the [settings](LargeMarginSoftmaxSettings) and the formula above. It owns the parameter `weight` of shape `[features, classes]`.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use kd_core::losses::LargeMarginSoftmaxSettings;
+///
+/// let loss = LargeMarginSoftmaxSettings { classes: 2, margin: 4, ..Default::default() }.build()?;
+/// let device = Device::flex();
+/// let embeddings = Tensor::<2>::from_floats([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]], &device);
+/// let labels = Tensor::<1, Int>::from_ints([0, 1, 0], &device);
+/// let weight = Tensor::<2>::from_floats([[0.0, 1.0], [1.0, 0.0]], &device); // `[features, classes]`
+/// let per_example = loss.per_example(embeddings, weight, labels, 0.0);
+/// assert!(per_example.max().into_scalar::<f32>() < 0.4); // right, at an angle of zero
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LargeMarginSoftmax {
     settings: LargeMarginSoftmaxSettings,

@@ -13,6 +13,12 @@ mod generalised_jsd;
 mod labels;
 mod logit_standardisation;
 mod multi_level;
+mod ab;
+mod connector;
+mod crd;
+mod elements;
+mod ofd;
+mod vid;
 mod fitnets;
 mod fsp;
 #[cfg(test)]
@@ -57,6 +63,11 @@ pub use dkd::{Dkd, DkdSettings};
 pub use generalised_jsd::{GeneralisedJsd, GeneralisedJsdSettings};
 pub use logit_standardisation::{LogitStandardisationSettings, Standardize};
 pub use multi_level::{MultiLevel, MultiLevelSettings};
+pub use ab::{ActivationBoundaries, ActivationBoundariesSettings};
+pub use crd::{Crd, CrdSettings};
+pub use elements::Elements;
+pub use ofd::{Margin, Ofd, OfdSettings};
+pub use vid::{Vid, VidSettings};
 pub use fitnets::{FitNets, FitNetsSettings};
 pub use logit_mse::{LogitMse, LogitMseSettings};
 pub use correlation_congruence::{Congruence, CorrelationCongruence, CorrelationCongruenceSettings, Kernel};
@@ -273,6 +284,34 @@ pub const METHODS: &[Method] = &[
         paper: "Schroff et al. 2015, arXiv:1503.03832",
         weight: 1.0,
         build: build::<TripletSettings>,
+    },
+    Method {
+        name: "overhaul",
+        summary: "features before the ReLU, negative ones down to a margin only (OFD)",
+        paper: "Heo et al. 2019, arXiv:1904.01866",
+        weight: 1e-3,
+        build: build::<OfdSettings>,
+    },
+    Method {
+        name: "activation-boundaries",
+        summary: "on which side of zero features lie before the ReLU",
+        paper: "Heo et al. 2019, arXiv:1811.03233",
+        weight: 3e-3,
+        build: build::<ActivationBoundariesSettings>,
+    },
+    Method {
+        name: "vid",
+        summary: "features predicted with a learned variance per channel",
+        paper: "Ahn et al. 2019, arXiv:1904.05835",
+        weight: 1.0,
+        build: build::<VidSettings>,
+    },
+    Method {
+        name: "crd",
+        summary: "embeddings of the same sample told from those of others, out of a memory",
+        paper: "Tian, Krishnan, Isola 2020, arXiv:1910.10699",
+        weight: 0.8,
+        build: build::<CrdSettings>,
     },
 ];
 

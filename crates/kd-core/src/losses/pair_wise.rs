@@ -94,6 +94,18 @@ impl LossSettings for PairWiseSettings {
 }
 
 /// The loss: see the [settings](PairWiseSettings) and the formula above.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::PairWiseSettings;
+///
+/// let taps = vec!["layer4".to_owned()];
+/// let settings = PairWiseSettings { student: taps.clone(), teacher: taps, ..Default::default() };
+/// let device = Device::flex();
+/// let (student, teacher) = (Tensor::<4>::ones([2, 8, 6, 6], &device), Tensor::<4>::ones([2, 32, 6, 6], &device));
+/// assert_eq!(settings.build()?.per_example(student, teacher).dims(), [2]); // channels may differ
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PairWise {
     pairs: TapPairs,

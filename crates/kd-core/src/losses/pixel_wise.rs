@@ -64,6 +64,16 @@ impl LossSettings for PixelWiseSettings {
 }
 
 /// The loss: see the [settings](PixelWiseSettings) and the formula above.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::PixelWiseSettings;
+///
+/// let loss = PixelWiseSettings::default().build()?;
+/// let scores = Tensor::<4>::ones([2, 19, 8, 16], &Device::flex());
+/// assert_eq!(loss.per_example(scores.clone() * 3.0, scores).dims(), [2]);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PixelWise {
     pairs: TapPairs,

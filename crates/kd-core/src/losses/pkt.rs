@@ -74,6 +74,18 @@ impl LossSettings for PktSettings {
 }
 
 /// The loss: see the [settings](PktSettings) and the formula above.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::PktSettings;
+///
+/// let taps = vec!["features".to_owned()];
+/// let settings = PktSettings { student: taps.clone(), teacher: taps, ..Default::default() };
+/// let teacher = Tensor::<2>::from_floats([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], &Device::flex());
+/// let per_example = settings.build()?.per_example(teacher.clone() * 2.0, teacher); // the same similarities
+/// assert!(per_example.sum().into_scalar::<f32>().abs() < 1e-6);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pkt {
     pairs: TapPairs,

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, softmax};
 use serde::{Deserialize, Serialize};
 
-use super::LossSettings;
+use super::{LossSettings, Standardize};
 use crate::settings::{SettingsError, in_range};
 use crate::taps::OUTPUT;
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
@@ -25,6 +25,17 @@ pub enum TemperatureScale {
     Linear,
     /// 1, as TextBrewer, PocketFlow and TRL do.
     None,
+}
+
+impl TemperatureScale {
+    /// The factor for `temperature`.
+    pub fn factor(self, temperature: f64) -> f64 {
+        match self {
+            Self::Squared => temperature * temperature,
+            Self::Linear => temperature,
+            Self::None => 1.0,
+        }
+    }
 }
 
 /// How the two distributions are compared.
@@ -57,6 +68,7 @@ pub enum Ensemble {
 /// | `scale` | `squared` | `squared`, `linear`, `none` |
 /// | `divergence` | `kl` | `kl`, `cross-entropy` |
 /// | `ensemble` | `probabilities` | `probabilities`, `logits` |
+/// | `standardize` | `none` | `none`, `population`, `sample`: [`Standardize`] |
 /// | `class-axis` | -1 | an axis of the output; negative counts from the end |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -69,6 +81,8 @@ pub struct SoftTargetsSettings {
     pub divergence: Divergence,
     /// Combination of several teachers.
     pub ensemble: Ensemble,
+    /// Standardisation of all logits beforehand.
+    pub standardize: Standardize,
     /// Axis of the output that holds the classes.
     pub class_axis: isize,
 }
@@ -80,6 +94,7 @@ impl Default for SoftTargetsSettings {
             scale: TemperatureScale::default(),
             divergence: Divergence::default(),
             ensemble: Ensemble::default(),
+            standardize: Standardize::default(),
             class_axis: -1,
         }
     }
@@ -125,19 +140,15 @@ pub struct SoftTargets {
 impl SoftTargets {
     /// `student` and every teacher: `[rows, classes]` logits. Returns `[rows]`.
     pub fn per_example(&self, student: Tensor<2>, teachers: &[Tensor<2>]) -> Tensor<1> {
-        let SoftTargetsSettings { temperature, scale, divergence, .. } = self.settings;
-        let log_student = log_softmax(student.div_scalar(temperature), 1);
-        let (probabilities, log_teacher) = self.ensemble(teachers, &log_student);
+        let SoftTargetsSettings { temperature, scale, divergence, standardize, .. } = self.settings;
+        let log_student = log_softmax(standardize.apply(student).div_scalar(temperature), 1);
+        let teachers: Vec<_> = teachers.iter().map(|teacher| standardize.apply(teacher.clone())).collect();
+        let (probabilities, log_teacher) = self.ensemble(&teachers, &log_student);
         let distance = match divergence {
             Divergence::Kl => probabilities * (log_teacher - log_student),
             Divergence::CrossEntropy => -(probabilities * log_student),
         };
-        let factor = match scale {
-            TemperatureScale::Squared => temperature * temperature,
-            TemperatureScale::Linear => temperature,
-            TemperatureScale::None => 1.0,
-        };
-        distance.sum_dim(1).squeeze_dim::<1>(1).mul_scalar(factor)
+        distance.sum_dim(1).squeeze_dim::<1>(1).mul_scalar(scale.factor(temperature))
     }
 
     /// The teachers' common probabilities and their logarithm; uniform zeros if there are no teachers, which `init` refuses.

@@ -19,7 +19,7 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Triplets {
-    /// Every anchor with every positive and every negative.
+    /// Every anchor with every positive and every negative; holds $B^3$ numbers for a batch of $B$.
     #[default]
     All,
     /// Every anchor with its farthest positive and its nearest negative: Hermans et al. 2017, [arXiv:1703.07737](https://arxiv.org/abs/1703.07737).
@@ -72,6 +72,18 @@ impl LossSettings for TripletSettings {
 }
 
 /// The loss: see the [settings](TripletSettings) and the formula above.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use kd_core::losses::TripletSettings;
+///
+/// let device = Device::flex();
+/// let embeddings = Tensor::<2>::from_floats([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]], &device);
+/// let labels = Tensor::<1, Int>::from_ints([0, 1, 0], &device);
+/// let per_anchor = TripletSettings::default().build()?.per_example(embeddings, labels);
+/// assert_eq!(per_anchor.mean().into_scalar::<f32>(), 0.0); // positives coincide, the negative is far beyond the margin
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Triplet {
     settings: TripletSettings,

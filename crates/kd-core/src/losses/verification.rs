@@ -59,6 +59,18 @@ impl LossSettings for VerificationSettings {
 }
 
 /// The loss: see the [settings](VerificationSettings) and the formula above.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use kd_core::losses::VerificationSettings;
+///
+/// let device = Device::flex();
+/// let embeddings = Tensor::<2>::from_floats([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]], &device);
+/// let labels = Tensor::<1, Int>::from_ints([0, 1, 0], &device);
+/// let per_example = VerificationSettings::default().build()?.per_example(embeddings, labels);
+/// assert_eq!(per_example.mean().into_scalar::<f32>(), 0.0); // pairs coincide or are farther apart than the margin
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verification {
     settings: VerificationSettings,

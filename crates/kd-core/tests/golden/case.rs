@@ -138,12 +138,21 @@ impl Case {
         Ok(())
     }
 
-    /// Compares a further recorded output.
+    /// Whether a further output is recorded.
+    pub fn records(&self, key: &str) -> bool {
+        self.expected.contains_key(key)
+    }
+
+    /// Compares a further recorded output: a tensor, a list of numbers or a number.
     pub fn check_output<const D: usize>(&self, key: &str, value: &Tensor<D>) -> Result<(), Failure> {
         let recorded = self.expected.get(key).ok_or_else(|| format!("expected.{key} is missing"))?;
-        let recorded: Input = parse(key, recorded)?;
+        let recorded = match recorded {
+            Value::Object(_) => parse::<Input>(key, recorded)?.data,
+            Value::Array(_) => parse(key, recorded)?,
+            _ => vec![parse(key, recorded)?],
+        };
         let value = value.clone().into_data().try_to_vec::<f32>().map_err(|e| format!("{e:?}"))?;
-        close(key, &value, &recorded.data)
+        close(key, &value, &recorded)
     }
 
     fn input(&self, name: &str) -> Result<&Input, Failure> {

@@ -15,7 +15,7 @@ const LABELS: [i32; BATCH] = [2, 0];
 
 /// `w2 tanh(w1 x)`, as student and as teacher.
 struct Models {
-    input: Tensor<2>,
+    input: Value,
     student: [Tensor<2>; 2],
     teacher: [Tensor<2>; 2],
 }
@@ -23,13 +23,13 @@ struct Models {
 fn run(weights: &[Tensor<2>; 2], input: &Value) -> Result<Taps, TermError> {
     let [w1, w2] = weights.clone().map(Tensor::transpose);
     let mut taps = Taps::none();
-    taps.insert(OUTPUT, tanh(input.float::<2>()?.matmul(w1)).matmul(w2));
+    taps.insert(OUTPUT, tanh(input.per_sample()?.matmul(w1)).matmul(w2));
     Ok(taps)
 }
 
 impl Replay for Models {
     fn input(&self) -> Value {
-        self.input.clone().into()
+        self.input.clone()
     }
     fn student(&self, input: &Value) -> Result<Taps, TermError> {
         run(&self.student, input)
@@ -49,7 +49,7 @@ fn matrix(shape: [usize; 2], seed: usize) -> Tensor<2> {
 
 fn models(student: [Tensor<2>; 2]) -> Models {
     let teacher = [matrix([HIDDEN, INPUTS], 5), matrix([CLASSES, HIDDEN], 6)];
-    Models { input: matrix([BATCH, INPUTS], 1), student, teacher }
+    Models { input: matrix([BATCH, INPUTS], 1).into(), student, teacher }
 }
 
 fn student() -> [Tensor<2>; 2] {
@@ -218,6 +218,20 @@ fn a_student_equal_to_its_teacher_has_neither_loss_nor_gradient() {
     assert_eq!(value.clone().into_data().try_to_vec::<f32>().unwrap(), [0.0; BATCH]);
     let gradient = w1.grad(&value.sum().backward()).unwrap().into_data().try_to_vec::<f32>().unwrap();
     assert!(gradient.iter().all(|&g| g == 0.0), "{gradient:?}");
+}
+
+#[test]
+fn the_mirrored_form_is_zero_for_a_student_that_does_not_tell_left_from_right() {
+    let pixels = matrix([BATCH, INPUTS], 1).reshape([BATCH, 1, 2, 2]);
+    let columns = [7, 8].map(|seed| matrix([HIDDEN, 1], seed));
+    // Weights of the pixels of a 2 by 2 image, row by row.
+    for (order, blind) in [([0, 0, 1, 1], true), ([0, 1, 1, 0], false)] {
+        let w1 = Tensor::cat(order.map(|i: usize| columns[i].clone()).to_vec(), 1);
+        let [_, w2] = student();
+        let models = Models { input: pixels.clone().into(), ..models([w1, w2]) };
+        let largest = value(GradientComparison::Mirrored, &models).max().into_scalar::<f32>();
+        assert_eq!(largest < 1e-6, blind, "{order:?}: {largest}");
+    }
 }
 
 #[test]

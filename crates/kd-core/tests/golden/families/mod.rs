@@ -6,6 +6,10 @@ mod dist;
 mod dkd;
 mod gkd_jsd;
 mod logit_std;
+mod ab;
+mod crd;
+mod ofd;
+mod vid;
 mod fitnet;
 mod kd_hinton;
 mod attention_transfer;
@@ -24,4 +28,4 @@ mod cc;
 
 /// Every covered family: its file and the function that runs a case.
 pub const FAMILIES: &[(&str, fn(&Case) -> Result<(), Failure>)] =
-    &[("reviewkd_hcl", reviewkd_hcl::run), ("nst", nst::run), ("ft", ft::run), ("fsp", fsp::run), ("attention_transfer", attention_transfer::run), ("dist", dist::run), ("dkd", dkd::run), ("gkd_jsd", gkd_jsd::run), ("logit_std", logit_std::run), ("fitnet", fitnet::run), ("structured_kd", structured_kd::run), ("sp", sp::run), ("rkd", rkd::run), ("pkt", pkt::run), ("darkrank", darkrank::run), ("cc", cc::run), ("kd_hinton", kd_hinton::run), ("label_smoothing", label_smoothing::run)];
+    &[("reviewkd_hcl", reviewkd_hcl::run), ("nst", nst::run), ("ft", ft::run), ("fsp", fsp::run), ("attention_transfer", attention_transfer::run), ("dist", dist::run), ("dkd", dkd::run), ("gkd_jsd", gkd_jsd::run), ("logit_std", logit_std::run), ("ab", ab::run), ("crd", crd::run), ("ofd", ofd::run), ("vid", vid::run), ("fitnet", fitnet::run), ("structured_kd", structured_kd::run), ("sp", sp::run), ("rkd", rkd::run), ("pkt", pkt::run), ("darkrank", darkrank::run), ("cc", cc::run), ("kd_hinton", kd_hinton::run), ("label_smoothing", label_smoothing::run)];
