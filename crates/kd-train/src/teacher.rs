@@ -76,6 +76,28 @@ pub trait Teacher<I>: Send {
     fn name(&self) -> &str;
 }
 
+impl<I, T: Teacher<I> + ?Sized> Teacher<I> for Box<T> {
+    fn taps(&mut self, input: &I, ids: &[usize], view: u64, wanted: &[String]) -> Result<Taps, TeacherError> {
+        (**self).taps(input, ids, view, wanted)
+    }
+
+    fn differentiable(&self, input: I, wanted: &[String]) -> Result<Taps, TeacherError> {
+        (**self).differentiable(input, wanted)
+    }
+
+    fn fingerprint(&self) -> Result<String, TeacherError> {
+        (**self).fingerprint()
+    }
+
+    fn parameters(&self) -> usize {
+        (**self).parameters()
+    }
+
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+}
+
 /// A [`Network`] as a frozen teacher.
 ///
 /// ```

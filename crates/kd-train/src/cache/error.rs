@@ -54,7 +54,7 @@ pub enum CacheError {
     },
     /// A view that the cache has no room for.
     #[error(
-        "teacher cache: there is no view {view}, the cache has {views}; let epochs cycle through the views or raise `views`"
+        "teacher cache: there is no view {view}, the cache has {views}; give the loader `views = {views}` so that epochs cycle through them"
     )]
     View {
         /// View given.

@@ -28,7 +28,7 @@ use store::Store;
 ///
 /// Only the output is kept, as float32. A call that wants other taps goes to the teacher itself, see [`serves`](Self::serves). What comes
 /// back is always what the disk holds, in the first pass too, so that a run and its repetition see the same numbers. With several `views`
-/// a sample has so many fixed augmented versions: the caller gives epoch `e` the augmentation of view `e % views`, see [`view`](Self::view).
+/// a sample has so many fixed augmented versions, through which epochs cycle: the loader's setting `views` must then be the cache's.
 ///
 /// ```
 /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
@@ -113,11 +113,6 @@ impl<T> CachedTeacher<T> {
     /// Samples that the teacher had to compute so far.
     pub fn misses(&self) -> u64 {
         self.misses
-    }
-
-    /// The view of an epoch: its augmentation must be that of this view, not of the epoch.
-    pub fn view(&self, epoch: u64) -> u64 {
-        epoch % self.views
     }
 
     /// Whether a call with these taps is answered from disk: they name nothing but the output.

@@ -39,8 +39,8 @@ pub fn save<M: Module>(module: &M, path: &Path) -> Result<(), WeightsError> {
     let bytes = match format {
         Format::Burnpack => crate::record::module_bytes(module).map_err(|error| failed(error.to_string()))?,
         Format::Safetensors => {
-            // One fixed entry: burn's own come out of a hash map in any order.
-            let mut store = SafetensorsStore::from_bytes(None).clear_metadata().metadata("format", "pt");
+            // One entry only: several come out of a hash map in any order. `load` tells burn's layout from PyTorch's by it.
+            let mut store = SafetensorsStore::from_bytes(None).clear_metadata().metadata("producer", "burn");
             store.collect_from(&module).map_err(|error| failed(error.to_string()))?;
             store.get_bytes().map_err(|error| failed(error.to_string()))?
         }

@@ -71,8 +71,22 @@ fn every_number_survives_either_format() {
         save(&net, &path).unwrap();
         let loaded = load(Net::new(&Device::flex()), &Source::new(&path)).unwrap();
         assert_eq!(fingerprint(&loaded).unwrap(), fingerprint(&net.valid()).unwrap(), "{name}");
+
+        let bytes = std::fs::read(&path).unwrap();
+        save(&loaded, &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "{name}: equal networks, different files");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left behind");
+}
+
+#[test]
+fn a_square_layer_that_burn_wrote_is_not_transposed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("square.safetensors");
+    let layer = LinearConfig::new(5, 5).init(&Device::flex());
+    save(&layer, &path).unwrap();
+    let loaded = load(LinearConfig::new(5, 5).init(&Device::flex()), &Source::new(&path)).unwrap();
+    assert_eq!(numbers(loaded.weight.val()), numbers(layer.weight.val()));
 }
 
 #[test]
