@@ -9,7 +9,7 @@
 //! | `mean-squared-error` | [`MeanSquaredError`] | lower |
 //! | `mean-absolute-error` | [`MeanAbsoluteError`] | lower |
 //!
-//! [`Confusion`] and [`Agreement`] are not numbers per target or compare two networks, so they are no [`Metric`].
+//! [`Confusion`] is a matrix and [`Agreement`] compares two networks, so neither is a [`Metric`].
 
 mod accuracy;
 mod agreement;
@@ -37,7 +37,7 @@ pub const IGNORED: i64 = -100;
 
 /// A number that grows batch by batch.
 ///
-/// A metric of a user's own: the share of rows whose two best classes hold the right one would be as short as this one.
+/// A user's own metric needs its name, a sum and how a batch adds to it:
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};

@@ -132,7 +132,10 @@ mod tests {
     fn grey_and_coloured_pixels_keep_their_colour_and_place() {
         let grey = Map { height: 1, width: 2, channels: 1, pixels: vec![0, 255] };
         let svg = image("grey", &grey).unwrap().into_string();
-        assert!(svg.contains("viewBox=\"0 0 2 1\"") && svg.contains("fill=\"#ffffff\" d=\"M1 0h1v1h-1z\""), "{svg}");
+        assert!(
+            svg.contains("viewBox=\"0 0 2 1\"") && svg.contains("fill=\"#ffffff\" d=\"M1 0h1v1h-1z\""),
+            "{svg}"
+        );
         let red = Map { height: 1, width: 1, channels: 3, pixels: vec![255, 16, 0] };
         assert!(image("red", &red).unwrap().into_string().contains("#ff1000"));
     }
@@ -156,7 +159,9 @@ mod tests {
     #[test]
     fn a_size_that_does_not_fit_or_a_number_that_is_none_is_an_error_that_names_the_map() {
         let map = GrayMap { height: 2, width: 2, values: vec![0.0; 3] };
-        assert!(gray_map("stage 1", &map).unwrap_err().to_string().starts_with("`stage 1` of 2 x 2 x 1 has 3"));
+        assert!(
+            gray_map("stage 1", &map).unwrap_err().to_string().starts_with("`stage 1` of 2 x 2 x 1 has 3")
+        );
         let map = GrayMap { height: 1, width: 1, values: vec![f32::NAN] };
         assert!(matches!(gray_map("stage 1", &map), Err(ReportError::NotFinite { .. })));
         let two = Map { height: 1, width: 1, channels: 2, pixels: vec![0, 0] };

@@ -63,11 +63,13 @@ pub(super) fn lines(caption: &str, unit: Unit, series: &[Series]) -> Result<Opti
     let ceiling = if unit == Unit::Percent { (high + margin).min(high.max(1.0)) } else { high + margin };
     let epochs = first as i64..last.max(first + 1) as i64;
     let mut text = String::new();
+    let failed = |message| ReportError::Chart { chart: caption.to_owned(), message };
     draw(&mut text, epochs, low - margin..ceiling, unit, series)
-        .map_err(|error| ReportError::Chart { chart: caption.to_owned(), message: error.to_string() })?;
+        .map_err(|error| failed(error.to_string()))?;
     // The page's own element scales and needs no name space; black follows the page's ink.
     let inner = text.split_once('>').and_then(|(_, rest)| rest.trim_end().strip_suffix("</svg>"));
-    let inner = inner.unwrap_or_default().replace("#000000", "currentColor");
+    let inner = inner.ok_or_else(|| failed("not an svg element".to_owned()))?;
+    let inner = inner.replace("#000000", "currentColor");
     let view = format!("0 0 {} {}", SIZE.0, SIZE.1);
     Ok(Some(html! {
         figure {
@@ -85,13 +87,13 @@ fn draw(
     series: &[Series],
 ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
     let area = SVGBackend::with_string(text, SIZE).into_drawing_area();
-    let label = ("sans-serif", 16).into_font().color(&BLACK);
+    let label = ("sans-serif", 18).into_font().color(&BLACK);
     let format = labels(&values, unit);
     let mut chart = ChartBuilder::on(&area)
         .margin_top(10)
         .margin_right(14)
-        .x_label_area_size(44)
-        .y_label_area_size(58)
+        .x_label_area_size(48)
+        .y_label_area_size(66)
         .build_cartesian_2d(epochs, values)?;
     chart
         .configure_mesh()
@@ -132,7 +134,7 @@ fn labels(values: &Range<f64>, unit: Unit) -> impl Fn(&f64) -> String + use<> {
     let step = (values.end - values.start) * scale / 5.0;
     let largest = values.start.abs().max(values.end.abs()) * scale;
     let decimals = (-step.log10()).ceil().clamp(0.0, 6.0) as usize;
-    let scientific = largest >= 1e5 || largest < 1e-3;
+    let scientific = !(1e-3..1e5).contains(&largest);
     move |value| {
         let value = value * scale;
         match unit {

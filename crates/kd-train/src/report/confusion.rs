@@ -59,7 +59,11 @@ fn heat(matrix: &ConfusionMatrix) -> Markup {
 fn recognised(label: usize, row: &[u64]) -> String {
     let total: u64 = row.iter().sum();
     let right = row.get(label).copied().unwrap_or(0);
-    if total == 0 { super::table::MISSING.to_owned() } else { format!("{:.1} %", 100.0 * right as f64 / total as f64) }
+    if total == 0 {
+        super::table::MISSING.to_owned()
+    } else {
+        format!("{:.1} %", 100.0 * right as f64 / total as f64)
+    }
 }
 
 /// Errors are rare, so that their colour grows with the square root of their share.
@@ -101,18 +105,21 @@ mod tests {
     #[test]
     fn every_count_has_a_cell_and_empty_ones_are_blank() {
         let classes = vec!["a".to_owned(), "b".to_owned()];
-        let page = section(&ConfusionMatrix { classes, counts: vec![vec![9, 1], vec![0, 0]] }).unwrap().into_string();
+        let page = section(&ConfusionMatrix { classes, counts: vec![vec![9, 1], vec![0, 0]] })
+            .unwrap()
+            .into_string();
         assert_eq!(page.matches("<td").count(), 6);
-        assert!(page.contains(">9<") && page.contains(">1<") && page.contains("90.0 %") && page.contains(">–<"));
+        assert!(
+            page.contains(">9<") && page.contains(">1<") && page.contains("90.0 %") && page.contains(">–<")
+        );
         assert!(!page.contains(">0<"));
     }
 
     #[test]
     fn a_matrix_that_is_not_square_is_an_error_that_says_how() {
         let classes = vec!["a".to_owned(), "b".to_owned()];
-        let error = |counts| {
-            section(&ConfusionMatrix { classes: classes.clone(), counts }).unwrap_err().to_string()
-        };
+        let error =
+            |counts| section(&ConfusionMatrix { classes: classes.clone(), counts }).unwrap_err().to_string();
         assert!(error(vec![vec![1, 2]]).contains("has 1 rows"));
         assert!(error(vec![vec![1, 2], vec![3]]).contains("has a row of 1"));
     }

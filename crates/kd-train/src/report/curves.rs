@@ -122,7 +122,7 @@ mod tests {
         let double = vec![record(0, &[("hard", 2.0), ("soft", 4.0)], &[])];
         let double = Curve { name: "double".into(), records: double };
         assert_eq!(weighted(&double.records[0], "soft"), Some(2.0));
-        assert_eq!(by_term(&[single.clone()]).unwrap().into_string(), "");
+        assert_eq!(by_term(std::slice::from_ref(&single)).unwrap().into_string(), "");
         let page = by_term(&[single, double]).unwrap().into_string();
         assert!(page.contains("double") && page.contains("soft") && !page.contains("single"));
     }

@@ -133,7 +133,9 @@ pub struct GrayMap {
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The confusion matrix is not square.
-    #[error("the confusion matrix of {classes} classes has {found}; it needs {classes} rows of {classes} counts")]
+    #[error(
+        "the confusion matrix of {classes} classes has {found}; it needs {classes} rows of {classes} counts"
+    )]
     Confusion {
         /// Number of class names.
         classes: usize,
@@ -141,7 +143,9 @@ pub enum ReportError {
         found: String,
     },
     /// An image or map has another number of values than its size says, or no size at all.
-    #[error("`{name}` of {height} x {width} x {channels} has {values} values; it needs as many as its size says, and 1 or 3 channels")]
+    #[error(
+        "`{name}` of {height} x {width} x {channels} has {values} values; it needs as many as its size says, and 1 or 3 channels"
+    )]
     Size {
         /// Label of the image or name of the map.
         name: String,

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
 
+const DIGITS: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+
 /// A report with everything in it: long names, several seeds, missing values.
 fn full() -> Report {
     let row = |name: &str, parameters: u64, best: &[f64]| Row {
@@ -25,12 +27,16 @@ fn full() -> Report {
     ];
     Report {
         title: "MNIST: LeNet-5 into a student a tenth its size".into(),
-        dataset: "mnist, IDX files (gzip), sha256 440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609".into(),
-        command: "kd distill configs/mnist/soft-targets/lenet5-half_from_lenet5.toml --set optim.lr=0.05 --seeds 3".into(),
+        dataset:
+            "mnist, IDX files (gzip), sha256 440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+                .into(),
+        command:
+            "kd distill configs/mnist/soft-targets/lenet5-half_from_lenet5.toml --set optim.lr=0.05 --seeds 3"
+                .into(),
         notes: vec!["5,000 training images are held out; the best epoch is chosen on them.".into()],
         rows,
         curves: names.iter().enumerate().map(|(index, name)| curve(name, index)).collect(),
-        confusion: Some(ConfusionMatrix { classes: (0..10).map(|c| c.to_string()).collect(), counts: counts() }),
+        confusion: Some(ConfusionMatrix { classes: DIGITS.map(str::to_owned).to_vec(), counts: counts() }),
         attention: vec![sample("a seven"), sample("a <three>")],
     }
 }
@@ -78,15 +84,22 @@ fn sample(label: &str) -> AttentionSample {
         width: size,
         values: (0..size * size).map(|i| hill(size, i)).collect(),
     };
-    let names = [("teacher stage1", 12), ("student stage1", 12), ("teacher stage2", 4), ("student stage2", 4)];
-    AttentionSample { label: label.into(), image, maps: names.map(|(name, size)| (name.into(), map(size))).to_vec() }
+    let names =
+        [("teacher stage1", 12), ("student stage1", 12), ("teacher stage2", 4), ("student stage2", 4)];
+    AttentionSample {
+        label: label.into(),
+        image,
+        maps: names.map(|(name, size)| (name.into(), map(size))).to_vec(),
+    }
 }
 
 #[test]
 fn a_page_holds_every_row_and_part_and_needs_nothing_from_outside() {
     let page = full().render().unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
-    for expected in ["teacher", "student alone", "attention transfer", "431,080", "2.16 M", "98.64 ± 0.07 %", "+0.62"] {
+    for expected in
+        ["teacher", "student alone", "attention transfer", "431,080", "2.16 M", "98.64 ± 0.07 %", "+0.62"]
+    {
         assert!(page.contains(expected), "{expected}");
     }
     for heading in ["Comparison", "Learning curves", "Loss by term", "Confusion", "Attention"] {
@@ -151,5 +164,11 @@ fn a_report_read_back_from_json_draws_the_same_page() {
 #[ignore = "writes a page to look at, to the path in KD_REPORT"]
 fn a_page_to_look_at() {
     let path = std::env::var_os("KD_REPORT").expect("KD_REPORT names the file to write");
-    full().write(Path::new(&path)).unwrap();
+    // Enough runs for every colour and then some.
+    let mut report = full();
+    let more = (3..9).map(|index| Curve { name: format!("seed {index}"), ..curve("", index % 3) });
+    report.curves.extend(more);
+    report.write(Path::new(&path)).unwrap();
+    let table = table(&report.rows);
+    std::fs::write(Path::new(&path).with_extension("txt"), table).unwrap();
 }
