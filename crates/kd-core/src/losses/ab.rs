@@ -126,7 +126,11 @@ mod tests {
     use burn::tensor::Device;
 
     fn settings() -> ActivationBoundariesSettings {
-        ActivationBoundariesSettings { student: vec!["a".into()], teacher: vec!["b".into()], ..Default::default() }
+        ActivationBoundariesSettings {
+            student: vec!["a".into()],
+            teacher: vec!["b".into()],
+            ..Default::default()
+        }
     }
 
     fn map(numbers: &[f32]) -> Tensor<4> {

@@ -142,7 +142,8 @@ mod tests {
     fn equal_logits_have_no_loss_and_opposite_correlation_has_two() {
         let device = Device::flex();
         let loss = DistSettings::default().build().unwrap();
-        let student = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [1.0, 0.0, 0.3], [0.2, 0.7, -1.5]], &device);
+        let student =
+            Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [1.0, 0.0, 0.3], [0.2, 0.7, -1.5]], &device);
         assert!(loss.per_example(student.clone(), student).sum().into_scalar::<f32>().abs() < 1e-5);
         let high = Tensor::<2>::from_floats([[2.0, 0.0]], &device);
         let low = Tensor::<2>::from_floats([[0.0, 5.0]], &device);
@@ -163,7 +164,8 @@ mod tests {
         let student = Tensor::<2>::from_floats([[1.0, 1.0, 1.0]], &device).require_grad();
         let teacher = Tensor::<2>::from_floats([[1.0, 2.0, 3.0]], &device);
         let value = DistSettings::default().build().unwrap().per_example(student.clone(), teacher);
-        let gradient = student.grad(&value.sum().backward()).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        let gradient =
+            student.grad(&value.sum().backward()).unwrap().into_data().try_to_vec::<f32>().unwrap();
         assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
     }
 

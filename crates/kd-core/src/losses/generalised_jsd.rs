@@ -43,7 +43,13 @@ pub struct GeneralisedJsdSettings {
 
 impl Default for GeneralisedJsdSettings {
     fn default() -> Self {
-        Self { beta: 0.5, temperature: 1.0, scale: TemperatureScale::None, ignore_index: -100, class_axis: -1 }
+        Self {
+            beta: 0.5,
+            temperature: 1.0,
+            scale: TemperatureScale::None,
+            ignore_index: -100,
+            class_axis: -1,
+        }
     }
 }
 
@@ -85,8 +91,10 @@ impl GeneralisedJsd {
         } else if beta == 1.0 {
             kl(student, teacher)
         } else {
-            let mixture =
-                log_add_exp(teacher.clone().add_scalar(beta.ln()), student.clone().add_scalar((1.0 - beta).ln()));
+            let mixture = log_add_exp(
+                teacher.clone().add_scalar(beta.ln()),
+                student.clone().add_scalar((1.0 - beta).ln()),
+            );
             kl(teacher, mixture.clone()).mul_scalar(beta) + kl(student, mixture).mul_scalar(1.0 - beta)
         };
         divergence.mul_scalar(scale.factor(temperature))

@@ -3,85 +3,85 @@
 //! Every loss has settings that a recipe can hold ([`LossSettings`]), a checked type with the mathematics as plain methods on tensors, and an
 //! implementation of [`Term`]. [`METHODS`] lists them; a new loss is a new file and a new row.
 
+mod ab;
 mod adapter;
 mod attention_transfer;
+mod connector;
+mod correlation_congruence;
+mod crd;
 mod cross_entropy;
-mod factor_transfer;
+mod darkrank;
 mod dist;
 mod dkd;
-mod generalised_jsd;
-mod labels;
-mod logit_standardisation;
-mod multi_level;
-mod ab;
-mod connector;
-mod crd;
 mod elements;
-mod ofd;
-mod vid;
+mod factor_transfer;
 mod fitnets;
 mod fsp;
+mod generalised_jsd;
 #[cfg(test)]
 mod gradient;
 mod gradient_attention;
-mod logit_mse;
-mod math;
-mod nst;
-mod pairs;
-mod reviewkd;
-mod correlation_congruence;
-mod darkrank;
 mod holistic;
+mod labels;
+mod large_margin_softmax;
+mod logit_mse;
+mod logit_standardisation;
+mod math;
+mod multi_level;
+mod nst;
+mod ofd;
 mod pair_wise;
+mod pairs;
 mod pixel_wise;
 mod pkt;
 mod relations;
+mod reviewkd;
 mod rkd;
 mod similarity_preserving;
-mod large_margin_softmax;
+mod soft_targets;
 mod triplet;
 mod verification;
-mod soft_targets;
+mod vid;
 
 use serde::de::DeserializeOwned;
 
 use crate::settings::SettingsError;
 use crate::term::Term;
 
+pub use ab::{ActivationBoundaries, ActivationBoundariesSettings};
 pub use attention_transfer::{
     AttentionConvention, AttentionMapping, AttentionNormalizer, AttentionPooling, AttentionTransfer,
     AttentionTransferSettings,
 };
-pub use factor_transfer::{Factor, FactorDistance, FactorTransfer, FactorTransferSettings};
-pub use fsp::{Fsp, FspDistance, FspPooling, FspSettings};
-pub use gradient_attention::{GradientAttention, GradientAttentionSettings, GradientComparison};
-pub use nst::{Nst, NstKernel, NstSettings};
-pub use reviewkd::{ReviewKd, ReviewKdSettings};
+pub use correlation_congruence::{Congruence, CorrelationCongruence, CorrelationCongruenceSettings, Kernel};
+pub use crd::{Crd, CrdSettings};
 pub use cross_entropy::{CrossEntropy, CrossEntropySettings};
+pub use darkrank::{DarkRank, DarkRankSettings, Transfer};
 pub use dist::{Dist, DistSettings};
 pub use dkd::{Dkd, DkdSettings};
+pub use elements::Elements;
+pub use factor_transfer::{Factor, FactorDistance, FactorTransfer, FactorTransferSettings};
+pub use fitnets::{FitNets, FitNetsSettings};
+pub use fsp::{Fsp, FspDistance, FspPooling, FspSettings};
 pub use generalised_jsd::{GeneralisedJsd, GeneralisedJsdSettings};
+pub use gradient_attention::{GradientAttention, GradientAttentionSettings, GradientComparison};
+pub use holistic::Adversarial;
+pub use large_margin_softmax::{LargeMarginSoftmax, LargeMarginSoftmaxSettings};
+pub use logit_mse::{LogitMse, LogitMseSettings};
 pub use logit_standardisation::{LogitStandardisationSettings, Standardize};
 pub use multi_level::{MultiLevel, MultiLevelSettings};
-pub use ab::{ActivationBoundaries, ActivationBoundariesSettings};
-pub use crd::{Crd, CrdSettings};
-pub use elements::Elements;
+pub use nst::{Nst, NstKernel, NstSettings};
 pub use ofd::{Margin, Ofd, OfdSettings};
-pub use vid::{Vid, VidSettings};
-pub use fitnets::{FitNets, FitNetsSettings};
-pub use logit_mse::{LogitMse, LogitMseSettings};
-pub use correlation_congruence::{Congruence, CorrelationCongruence, CorrelationCongruenceSettings, Kernel};
-pub use darkrank::{DarkRank, DarkRankSettings, Transfer};
-pub use holistic::Adversarial;
 pub use pair_wise::{PairWise, PairWiseSettings, RegionPool, VectorNorm};
 pub use pixel_wise::{PixelWise, PixelWiseSettings};
 pub use pkt::{Neighbours, Pkt, PktSettings};
+pub use reviewkd::{ReviewKd, ReviewKdSettings};
 pub use rkd::{Rkd, RkdSettings, Tuples};
 pub use similarity_preserving::{RowNorm, SimilarityPreserving, SimilarityPreservingSettings};
-pub use large_margin_softmax::{LargeMarginSoftmax, LargeMarginSoftmaxSettings};
+pub use soft_targets::{Divergence, Ensemble, SoftTargets, SoftTargetsSettings, TemperatureScale};
 pub use triplet::{Triplet, TripletSettings, Triplets};
 pub use verification::{Verification, VerificationSettings};
-pub use soft_targets::{Divergence, Ensemble, SoftTargets, SoftTargetsSettings, TemperatureScale};
+pub use vid::{Vid, VidSettings};
 
 /// Settings of a loss as a recipe writes them: unknown keys are refused, missing ones have defaults.
 pub trait LossSettings: DeserializeOwned {

@@ -118,7 +118,13 @@ impl Ofd {
 
     /// The student's map at the teacher's channels: 1×1 convolution by `weight` `[to, from]`, then batch normalisation by the batch's statistics with `gamma` and
     /// `beta` `[to]`.
-    pub fn connect(student: Tensor<4>, weight: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<4> {
+    pub fn connect(
+        student: Tensor<4>,
+        weight: Tensor<2>,
+        gamma: Tensor<1>,
+        beta: Tensor<1>,
+        epsilon: f64,
+    ) -> Tensor<4> {
         connector::connect(student, weight, [gamma, beta], epsilon)
     }
 
@@ -169,7 +175,8 @@ impl Term for Ofd {
             let [_, to, their_height, their_width] = theirs.dims();
             if their_height < height || their_width < width {
                 let what = format!("height and width of taps `{student}` and `{teacher}`");
-                let advice = "the teacher's map is pooled to the student's size: choose one at least as large";
+                let advice =
+                    "the teacher's map is pooled to the student's size: choose one at least as large";
                 TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
             }
             connector::init(student, [from, to], probe, params)?;
@@ -260,6 +267,9 @@ mod tests {
             margins: vec![vec![-0.1, 0.2]],
             ..Default::default()
         };
-        assert_eq!(settings.build().unwrap_err().to_string(), "`margins` is 0.2, but it must be 0 or less, each");
+        assert_eq!(
+            settings.build().unwrap_err().to_string(),
+            "`margins` is 0.2, but it must be 0 or less, each"
+        );
     }
 }

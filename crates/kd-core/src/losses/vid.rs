@@ -123,7 +123,9 @@ impl Term for Vid {
             poolable(&format!("taps `{student}` and `{teacher}`"), &ours, &theirs)?;
             let (from, to) = (ours[1], theirs[1]);
             let hidden = self.hidden_channels.unwrap_or(to);
-            for (layer, [from, to]) in [[from, hidden], [hidden, hidden], [hidden, to]].into_iter().enumerate() {
+            for (layer, [from, to]) in
+                [[from, hidden], [hidden, hidden], [hidden, to]].into_iter().enumerate()
+            {
                 let bound = (6.0 / from.max(1) as f64).sqrt();
                 let uniform = Distribution::Uniform(-bound, bound);
                 let weight = Tensor::<2>::random([to, from], uniform, &probe.device);
@@ -185,7 +187,8 @@ mod tests {
         let device = Device::flex().autodiff();
         let tensor = |n, seed| Tensor::<1>::from_floats(numbers(n, seed).as_slice(), &device);
         let loss = settings().build().unwrap();
-        let weights = || [tensor(6, 1).reshape([3, 2]), tensor(9, 2).reshape([3, 3]), tensor(6, 3).reshape([2, 3])];
+        let weights =
+            || [tensor(6, 1).reshape([3, 2]), tensor(9, 2).reshape([3, 3]), tensor(6, 3).reshape([2, 3])];
         let teacher = tensor(16, 4).reshape([2, 2, 2, 2]);
         assert_gradient([2, 2, 2, 2], &numbers(16, 5), 0.05, |student| {
             loss.per_example(Vid::regress(student, weights()), teacher.clone(), tensor(2, 6))

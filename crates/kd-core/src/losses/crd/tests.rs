@@ -71,9 +71,8 @@ fn negatives_are_never_the_own_sample_and_depend_on_seed_step_and_ids_alone() {
 #[test]
 fn the_normalizer_is_set_once_and_only_the_batch_moves_in_memory() {
     let mut params = params();
-    let read = |params: &Params, path: &str| {
-        params.get::<2>(path).unwrap().into_data().try_to_vec::<f32>().unwrap()
-    };
+    let read =
+        |params: &Params, path: &str| params.get::<2>(path).unwrap().into_data().try_to_vec::<f32>().unwrap();
     let normalizer = |params: &Params| {
         params.get::<1>("crd.features.student.log_normalizer").unwrap().into_scalar::<f32>()
     };

@@ -2,30 +2,52 @@
 
 use crate::case::{Case, Failure};
 
+mod ab;
+mod attention_transfer;
+mod cc;
+mod crd;
+mod darkrank;
 mod dist;
 mod dkd;
-mod gkd_jsd;
-mod logit_std;
-mod ab;
-mod crd;
-mod ofd;
-mod vid;
 mod fitnet;
-mod kd_hinton;
-mod attention_transfer;
 mod fsp;
 mod ft;
-mod nst;
-mod reviewkd_hcl;
+mod gkd_jsd;
+mod kd_hinton;
 mod label_smoothing;
 mod layers;
-mod structured_kd;
-mod sp;
-mod rkd;
+mod logit_std;
+mod nst;
+mod ofd;
 mod pkt;
-mod darkrank;
-mod cc;
+mod reviewkd_hcl;
+mod rkd;
+mod sp;
+mod structured_kd;
+mod vid;
 
 /// Every covered family: its file and the function that runs a case.
-pub const FAMILIES: &[(&str, fn(&Case) -> Result<(), Failure>)] =
-    &[("reviewkd_hcl", reviewkd_hcl::run), ("nst", nst::run), ("ft", ft::run), ("fsp", fsp::run), ("attention_transfer", attention_transfer::run), ("dist", dist::run), ("dkd", dkd::run), ("gkd_jsd", gkd_jsd::run), ("logit_std", logit_std::run), ("ab", ab::run), ("crd", crd::run), ("ofd", ofd::run), ("vid", vid::run), ("fitnet", fitnet::run), ("structured_kd", structured_kd::run), ("sp", sp::run), ("rkd", rkd::run), ("pkt", pkt::run), ("darkrank", darkrank::run), ("cc", cc::run), ("kd_hinton", kd_hinton::run), ("label_smoothing", label_smoothing::run)];
+pub const FAMILIES: &[(&str, fn(&Case) -> Result<(), Failure>)] = &[
+    ("reviewkd_hcl", reviewkd_hcl::run),
+    ("nst", nst::run),
+    ("ft", ft::run),
+    ("fsp", fsp::run),
+    ("attention_transfer", attention_transfer::run),
+    ("dist", dist::run),
+    ("dkd", dkd::run),
+    ("gkd_jsd", gkd_jsd::run),
+    ("logit_std", logit_std::run),
+    ("ab", ab::run),
+    ("crd", crd::run),
+    ("ofd", ofd::run),
+    ("vid", vid::run),
+    ("fitnet", fitnet::run),
+    ("structured_kd", structured_kd::run),
+    ("sp", sp::run),
+    ("rkd", rkd::run),
+    ("pkt", pkt::run),
+    ("darkrank", darkrank::run),
+    ("cc", cc::run),
+    ("kd_hinton", kd_hinton::run),
+    ("label_smoothing", label_smoothing::run),
+];

@@ -5,14 +5,16 @@ use crate::case::{Case, Failure};
 
 pub fn run(case: &Case) -> Result<(), Failure> {
     if case.is("OFD.py", "mdistiller_ofd_margin") {
-        let numbers = |name| Ok::<_, Failure>(case.constant::<1>(name)?.into_data().iter::<f64>().collect::<Vec<_>>());
+        let numbers =
+            |name| Ok::<_, Failure>(case.constant::<1>(name)?.into_data().iter::<f64>().collect::<Vec<_>>());
         let margins = Ofd::margins(&numbers("bn_weight")?, &numbers("bn_bias")?);
         let margins: Vec<f32> = margins.into_iter().map(|m| m as f32).collect();
         return case.check_output("margin", &Tensor::<1>::from_floats(margins.as_slice(), &case.device()));
     }
     if case.is("OFD.py", "mdistiller_ofd_feat_loss") {
         let (student, teacher) = (case.leaf("student")?, case.constant("teacher")?);
-        return case.check(loss(Elements::Sum)?.per_example(student, teacher, margin(case, "margin")?).mean());
+        return case
+            .check(loss(Elements::Sum)?.per_example(student, teacher, margin(case, "margin")?).mean());
     }
     if case.is("OFD.py", "mdistiller_ofd_full") {
         let epsilon = case.number("bn_eps")?;

@@ -9,7 +9,8 @@ pub fn run(case: &Case) -> Result<(), Failure> {
     }
     let (initial_variance, epsilon) = (case.number("init_pred_var")?, case.number("eps")?);
     if case.param("initial_log_scale").is_some() {
-        let (ours, recorded) = (Vid::initial_log_scale(initial_variance, epsilon), case.number("initial_log_scale")?);
+        let (ours, recorded) =
+            (Vid::initial_log_scale(initial_variance, epsilon), case.number("initial_log_scale")?);
         if (ours - recorded).abs() > 1e-6 * recorded.abs() {
             return Err(format!("the initial log-scale is {ours}, recorded is {recorded}"));
         }
