@@ -15,6 +15,7 @@ pub mod metrics;
 mod optimizer;
 mod progress;
 mod record;
+pub mod report;
 mod run;
 mod step;
 pub mod teacher;
