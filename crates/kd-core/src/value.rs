@@ -227,7 +227,7 @@ impl Value {
         let shape = self.shape();
         let axis = if class_axis < 0 { class_axis + shape.len() as isize } else { class_axis };
         let axis = usize::try_from(axis).ok().filter(|&a| a < shape.len());
-        let axis = axis.ok_or_else(|| ValueError::Axis { axis: class_axis, shape })?;
+        let axis = axis.ok_or(ValueError::Axis { axis: class_axis, shape })?;
         self.0.rows(axis).ok_or_else(|| self.wrong(Kind::Float, self.rank()))
     }
 

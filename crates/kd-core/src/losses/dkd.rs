@@ -184,8 +184,11 @@ mod tests {
         let (student, teacher) = logits(&device);
         let labels = Tensor::<1, Int>::from_ints([2, 0], &device);
         let soft = SoftTargetsSettings { temperature: 2.0, ..Default::default() }.build().unwrap();
-        let soft =
-            soft.per_example(student.clone(), &[teacher.clone()]).into_data().try_to_vec::<f32>().unwrap();
+        let soft = soft
+            .per_example(student.clone(), std::slice::from_ref(&teacher))
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         let own = softmax(teacher.clone() / 2.0, 1).into_data().try_to_vec::<f32>().unwrap();
         let parts = [(1.0, 0.0), (0.0, 1.0)].map(|(alpha, beta)| {
             let value = loss(alpha, beta).per_example(student.clone(), teacher.clone(), labels.clone());

@@ -110,7 +110,7 @@ mod tests {
         let student = Tensor::<2>::from_floats([[0.3, -1.0, 2.0, 0.1]], &device);
         let teacher = Tensor::<2>::from_floats([[1.0, 0.0, 0.5, 3.0]], &device);
         let loss = LogitStandardisationSettings::default().build().unwrap();
-        let value = |student| loss.per_example(student, &[teacher.clone()]).into_scalar::<f32>();
+        let value = |student| loss.per_example(student, std::slice::from_ref(&teacher)).into_scalar::<f32>();
         let (plain, moved) = (value(student.clone()), value(student * 7.0 + 2.0));
         assert!(plain > 0.01 && (plain - moved).abs() < 1e-5, "{plain} {moved}");
     }

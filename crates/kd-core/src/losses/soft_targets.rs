@@ -213,8 +213,9 @@ mod tests {
         let student = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [1.0, 0.0, 0.3]], &device).require_grad();
         let teacher = Tensor::<2>::from_floats([[1.5, 0.2, -0.7], [0.1, 0.9, 2.0]], &device);
         let temperature = 3.0;
-        let value =
-            loss(temperature, Ensemble::Logits).per_example(student.clone(), &[teacher.clone()]).sum();
+        let value = loss(temperature, Ensemble::Logits)
+            .per_example(student.clone(), std::slice::from_ref(&teacher))
+            .sum();
         let gradient = student.grad(&value.backward()).unwrap();
         let expected = (softmax(student.inner() / temperature, 1)
             - softmax(teacher.inner() / temperature, 1))

@@ -26,8 +26,11 @@ mod sp;
 mod structured_kd;
 mod vid;
 
+/// Runs one case.
+type Run = fn(&Case) -> Result<(), Failure>;
+
 /// Every covered family: its file and the function that runs a case.
-pub const FAMILIES: &[(&str, fn(&Case) -> Result<(), Failure>)] = &[
+pub const FAMILIES: &[(&str, Run)] = &[
     ("reviewkd_hcl", reviewkd_hcl::run),
     ("nst", nst::run),
     ("ft", ft::run),
