@@ -1,0 +1,73 @@
+//! `kd train`: a network from labels.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use kd::experiment::{Plan, Study, zoo};
+use kd::program::{Common, Program};
+use kd::recipe::{Recipe, RecipeError};
+
+use super::{say, say_results};
+
+/// Options of `kd train`.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub recipe: RecipeOptions,
+}
+
+/// What `kd train` and `kd distill` share.
+#[derive(clap::Args)]
+pub struct RecipeOptions {
+    /// The recipe, a TOML file.
+    #[arg(value_name = "RECIPE")]
+    path: PathBuf,
+    /// Change a value of the recipe: `--set run.optimizer.learning-rate=0.1`, `--set objective.terms.0.weight=0.5`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print the results as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl RecipeOptions {
+    /// Reads the recipe.
+    pub fn load(&self) -> Result<Recipe, RecipeError> {
+        Recipe::load(&self.path, &self.sets)
+    }
+
+    /// Opens the recipe's data and a study called after the file. The recipe as it was used is kept beside the results.
+    pub fn study(&self, program: &Program, recipe: &Recipe) -> Result<Study> {
+        let title = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        self.common.device()?;
+        let data = self.common.data(&recipe.data)?;
+        program.study(&title, data, &self.common, self.common.start())
+    }
+
+    /// Writes results, report and the recipe as it was used, and prints the table.
+    pub fn finish(&self, study: Study, recipe: &Recipe) -> Result<()> {
+        let folder = study.folder().to_path_buf();
+        kd::train::files::write(&folder.join("recipe.toml"), toml::to_string(recipe)?.as_bytes())?;
+        let results = study.finish()?;
+        say_results(&results, self.json)?;
+        if self.json { Ok(()) } else { say(format!("report: {}", folder.join("report.html").display())) }
+    }
+}
+
+/// Trains.
+pub fn run(program: &Program, options: &Options) -> Result<()> {
+    let recipe = options.recipe.load()?;
+    if recipe.all_teachers().next().is_some() {
+        bail!(RecipeError::Unused {
+            table: "teacher",
+            advice: "use `kd distill`, which trains the student alone as well"
+        });
+    }
+    let mut study = options.recipe.study(program, &recipe)?;
+    let objective = || Ok(recipe.objective.build()?);
+    let name = recipe.student.model.to_string();
+    study.train(&Plan::new(name, recipe.run.clone(), zoo(&recipe.student.model), objective))?;
+    options.recipe.finish(study, &recipe)
+}
