@@ -264,7 +264,8 @@ impl<'a, N: Network> Fit<'a, N> {
         let Some(metric) = self.run.metrics.first() else { return Ok(()) };
         let value = values.get(metric.name()).copied().unwrap_or(f64::NAN);
         let better = self.state.best.is_none_or(|best| {
-            if metric.higher_is_better() { value > best.value.0 } else { value < best.value.0 }
+            let best = best.value.0;
+            best.is_nan() || if metric.higher_is_better() { value > best } else { value < best }
         });
         if better {
             self.state.best = Some(Best { epoch: self.state.epoch, value: Exact(value) });

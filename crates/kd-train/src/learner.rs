@@ -231,7 +231,7 @@ mod tests {
         assert!((norm - 60f64.sqrt()).abs() < 1e-5, "{norm}");
         assert!((gradients.norm() - 1.0).abs() < 1e-5);
         let bias =
-            grads.get::<1>(layer.bias.as_ref().unwrap().id).unwrap().into_data().to_vec::<f32>().unwrap();
+            grads.get::<1>(layer.bias.as_ref().unwrap().id).unwrap().into_data().try_to_vec::<f32>().unwrap();
         assert!(bias.iter().all(|g| (f64::from(*g) - 2.0 / 60f64.sqrt()).abs() < 1e-6), "{bias:?}");
     }
 

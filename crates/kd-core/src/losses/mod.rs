@@ -39,6 +39,7 @@ mod reviewkd;
 mod rkd;
 mod similarity_preserving;
 mod soft_targets;
+mod squared_error;
 mod triplet;
 mod verification;
 mod vid;
@@ -79,6 +80,7 @@ pub use reviewkd::{ReviewKd, ReviewKdSettings};
 pub use rkd::{Rkd, RkdSettings, Tuples};
 pub use similarity_preserving::{RowNorm, SimilarityPreserving, SimilarityPreservingSettings};
 pub use soft_targets::{Divergence, Ensemble, SoftTargets, SoftTargetsSettings, TemperatureScale};
+pub use squared_error::{SquaredError, SquaredErrorSettings};
 pub use triplet::{Triplet, TripletSettings, Triplets};
 pub use verification::{Verification, VerificationSettings};
 pub use vid::{Vid, VidSettings};
@@ -116,6 +118,13 @@ pub const METHODS: &[Method] = &[
         paper: "Szegedy et al. 2016, arXiv:1512.00567 (label smoothing)",
         weight: 1.0,
         build: build::<CrossEntropySettings>,
+    },
+    Method {
+        name: "squared-error",
+        summary: "squared distance to a regression target",
+        paper: "Gauss 1809",
+        weight: 1.0,
+        build: build::<SquaredErrorSettings>,
     },
     Method {
         name: "soft-targets",

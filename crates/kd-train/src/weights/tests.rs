@@ -245,6 +245,28 @@ fn a_truncated_file_is_an_error_wherever_it_ends() {
 }
 
 #[test]
+fn a_damaged_file_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let net = trained();
+    let (bpk, safetensors) = (folder.path().join("net.bpk"), folder.path().join("net.safetensors"));
+    save(&net, &bpk).unwrap();
+    save(&net, &safetensors).unwrap();
+    for whole in [bpk, safetensors, fixture()] {
+        let bytes = std::fs::read(&whole).unwrap();
+        let damaged = folder.path().join("damaged").with_extension(whole.extension().unwrap());
+        let mut refused = 0;
+        // Every place by itself takes a minute; all bits come up over these.
+        for (turn, place) in (0..bytes.len()).step_by(17).enumerate() {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 1 << (turn % 8);
+            std::fs::write(&damaged, bytes).unwrap();
+            refused += usize::from(load(Net::new(&Device::flex()), &Source::new(&damaged)).is_err());
+        }
+        assert!(refused > 5, "{refused} damaged {} were refused", damaged.display());
+    }
+}
+
+#[test]
 fn a_foreign_missing_or_nameless_file_is_an_error_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["foreign.bpk", "foreign.safetensors", "foreign.pt", "foreign.pth"] {
