@@ -1,5 +1,7 @@
 //! What the measuring programs share: MNIST on disk, test errors, a log.
 
+mod compare;
+
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use burn::tensor::{Device, Tensor};
 use kd_core::{Network, Taps};
 use kd_data::{Augment, ImageDataset, Images, Loader, LoaderSettings, Normalise, Opened, Search};
 use kd_train::HostBatch;
+
+pub use compare::{Candidate, Comparison};
 
 /// Opens a dataset without downloading anything.
 ///
@@ -78,4 +82,10 @@ pub fn errors(rows: &[Vec<f32>], labels: &[u32]) -> usize {
 pub fn log() {
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(ansi).init();
+}
+
+/// One line of results on standard output.
+#[expect(clippy::print_stdout, reason = "results are what these programs put out")]
+pub fn print(line: &str) {
+    println!("{line}");
 }

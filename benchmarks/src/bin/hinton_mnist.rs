@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::tensor::Device;
 use clap::Parser;
-use kd_bench::{argmax, errors, loader, log, logits, open};
+use kd_bench::{argmax, errors, loader, log, logits, open, print};
 use kd_core::Objective;
 use kd_core::losses::{CrossEntropySettings, SoftTargetsSettings};
 use kd_data::{Augment, ImageDataset, Images, Loader, Normalise};
@@ -143,7 +143,10 @@ fn fit(
 
 fn report(name: &str, epochs: usize, network: &Zoo, mnist: &Mnist, device: &Device) -> Result<()> {
     let (rows, labels) = logits(network, &mnist.testing()?, device)?;
-    print(serde_json::json!({ "network": name, "epochs": epochs, "test_errors": errors(&rows, &labels) }));
+    print(
+        &serde_json::json!({ "network": name, "epochs": epochs, "test_errors": errors(&rows, &labels) })
+            .to_string(),
+    );
     Ok(())
 }
 
@@ -171,15 +174,9 @@ fn bias_correction(network: &Zoo, mnist: &Mnist, device: &Device) -> Result<()> 
         ("frequency of 3 in training", matched),
     ] {
         if let Some((bias, wrong, missed, _)) = chosen {
-            print(
-                serde_json::json!({ "network": "without-3", "bias": name, "raised_by": bias, "test_errors": wrong, "errors_on_3": missed }),
-            );
+            let line = serde_json::json!({ "network": "without-3", "bias": name, "raised_by": bias, "test_errors": wrong, "errors_on_3": missed });
+            print(&line.to_string());
         }
     }
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the results are this program's output")]
-fn print(line: serde_json::Value) {
-    println!("{line}");
 }
