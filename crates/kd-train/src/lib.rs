@@ -19,6 +19,7 @@ pub mod report;
 mod run;
 mod step;
 pub mod teacher;
+mod twin;
 pub mod weights;
 
 pub use batch::HostBatch;

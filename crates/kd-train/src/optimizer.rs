@@ -348,7 +348,7 @@ mod tests {
         let settings =
             OptimizerSettings { schedule, learning_rate: 1.0, warm_up_steps: 2, ..Default::default() };
         let rates = rates(&settings, 3, 4);
-        assert_eq!(rates[0], 0.1);
+        assert!((rates[0] - 0.1).abs() < 1e-12, "{rates:?}");
         assert_eq!(rates[2..4], [1.0, 1.0]);
         assert!(rates[4..8].iter().all(|lr| (lr - 0.1).abs() < 1e-12), "{rates:?}");
         assert!(rates[8..].iter().all(|lr| (lr - 0.01).abs() < 1e-12), "{rates:?}");

@@ -102,7 +102,7 @@ mod tests {
         let layer = Linear { weight: layer.weight.map(|_| weight.require_grad()), ..layer };
         let mut optimizer = AdamConfig::new().init();
         let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
-        let bias = layer.bias.clone().map(|b| b.map(|b| (b.inner() * 0.0).autodiff().require_grad()));
+        let bias = layer.bias.clone().map(|b| b.map(|b| b.inner().zeros_like().autodiff().require_grad()));
         let layer = Linear { bias, ..layer };
         let grads = GradientsParams::from_grads(loss.backward(), &layer);
         let layer = optimizer.step(0.1, layer, grads);

@@ -15,6 +15,7 @@ use crate::error::RunError;
 use crate::fit::{Fit, Purpose};
 use crate::learner::Gradients;
 use crate::teacher::Teacher;
+use crate::twin::twin;
 
 /// Where an epoch's time goes, in seconds.
 #[derive(Default)]
@@ -176,13 +177,13 @@ impl<N: Network> Fit<'_, N> {
         B: HostBatch<Input = N::Input>,
     {
         let time = self.time();
-        let replay: Option<Replayed<'_, N, B>> =
-            replayed(&self.run.teachers, &self.wants, &self.run.device, &self.learner.student, ready);
         let names: Vec<String> = self.run.objective.names().iter().map(|&name| name.to_owned()).collect();
         let mut unweighted = Vec::with_capacity(names.len());
         for (index, term) in names.iter().enumerate() {
             // A copy: batch norm moves its statistics and memory banks their rows on every forward pass.
             let mut learner = self.learner.valid().train();
+            let replay: Option<Replayed<'_, N, B>> =
+                replayed(&self.run.teachers, &self.wants, &self.run.device, &learner.student, ready);
             self.run.device.seed(ready.seed);
             let taps = learner.student.run(ready.input.clone(), Taps::only(&self.wants.student));
             let batch = batch(ready, &taps, time, replay.as_ref().map(|replay| replay as &dyn Replay));
@@ -238,11 +239,10 @@ fn replayed<'a, N: Network, B: HostBatch<Input = N::Input>>(
     teachers: &'a [Box<dyn Teacher<N::Input>>],
     wants: &'a Wants,
     device: &'a Device,
-    student: &N,
+    student: &'a N,
     ready: &Ready<N::Input>,
 ) -> Option<Replayed<'a, N, B>> {
     let input = B::input_as_value(&ready.input).filter(|_| wants.replays)?;
-    let student = student.valid();
     Some(Replayed { input, student, teachers, wants, device, seed: ready.seed, batch: PhantomData })
 }
 
@@ -258,7 +258,7 @@ fn batch<'a, I>(
 /// Runs the step's models again on other inputs.
 struct Replayed<'a, N: Network, B> {
     input: Value,
-    student: N,
+    student: &'a N,
     teachers: &'a [Box<dyn Teacher<N::Input>>],
     wants: &'a Wants,
     device: &'a Device,
@@ -274,8 +274,7 @@ impl<N: Network, B: HostBatch<Input = N::Input>> Replay for Replayed<'_, N, B> {
     fn student(&self, input: &Value) -> Result<Taps, TermError> {
         let input = B::input_from_value(input).ok_or(TermError::NoReplay)?;
         self.device.seed(self.seed);
-        // `train` copies the running statistics, so that the step's own stay.
-        Ok(self.student.clone().train().run(input, Taps::only(&self.wants.student)))
+        Ok(twin(self.student).run(input, Taps::only(&self.wants.student)))
     }
 
     fn teacher(&self, index: usize, input: &Value) -> Result<Taps, TermError> {

@@ -89,15 +89,19 @@ fn images(samples: usize) -> Arc<Images> {
 }
 
 pub fn loader(samples: usize, shuffle: bool) -> Loader<ImageDataset> {
-    make(samples, 8, shuffle, if shuffle { 1 } else { 0 })
+    make(samples, 8, shuffle, Augment { jitter: usize::from(shuffle), ..Default::default() })
 }
 
 pub fn loader_of(samples: usize, batch_size: usize) -> Loader<ImageDataset> {
-    make(samples, batch_size, true, 0)
+    make(samples, batch_size, true, Augment::default())
 }
 
-fn make(samples: usize, batch_size: usize, shuffle: bool, jitter: usize) -> Loader<ImageDataset> {
-    let augment = Augment { jitter, ..Default::default() };
+/// With mixup.
+pub fn mixed(samples: usize) -> Loader<ImageDataset> {
+    make(samples, 8, true, Augment { mixup: 0.4, ..Default::default() })
+}
+
+fn make(samples: usize, batch_size: usize, shuffle: bool, augment: Augment) -> Loader<ImageDataset> {
     let normalise = Normalise::new(&[0.5], &[0.5]).unwrap();
     let dataset = ImageDataset::new(images(samples), (0..samples).collect(), normalise, augment).unwrap();
     let settings = LoaderSettings { batch_size, shuffle, seed: 3, ..Default::default() };
