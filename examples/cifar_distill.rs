@@ -61,8 +61,14 @@ fn run(program: &Program, options: &Options) -> Result<()> {
     study.compare_with(std::slice::from_ref(&teacher))?;
 
     let student: ModelSpec = "resnet8".parse()?;
-    study.train(&Plan::new("student alone", run.clone(), zoo(&student), labels))?;
-    study.train(&Plan::new("distilled student", run, zoo(&student), taught).teacher(teacher))?;
+    let alone = study.train(&Plan::new("student alone", run.clone(), zoo(&student), labels))?;
+    let distilled = Plan::new("distilled student", run, zoo(&student), taught).teacher(teacher.clone());
+    let distilled = study.train(&distilled)?;
+
+    // The report shows where each of them looks.
+    study.show_attention("teacher", teacher.network(), &stages())?;
+    study.show_attention("alone", &alone[0].outcome.best, &stages())?;
+    study.show_attention("distilled", &distilled[0].outcome.best, &stages())?;
     kd::program::finish(study)?;
     Ok(())
 }
@@ -90,4 +96,8 @@ fn taught() -> Result<Objective, StudyError> {
         .with("cross-entropy", CrossEntropySettings::default().build()?, 0.1)
         .with("soft-targets", soft.build()?, 0.9)
         .with("attention-transfer", attention.build()?, 1000.0))
+}
+
+fn stages() -> Vec<String> {
+    ["stage1", "stage2", "stage3"].map(str::to_owned).to_vec()
 }

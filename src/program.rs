@@ -1,5 +1,6 @@
 //! What the `kd` program and the examples share: common options, logging, Ctrl-C, exit codes.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ fn log_to_stderr(verbosity: Verbosity) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second program in one process, as in tests, keeps the first one's log.
-    let _ = log.with_target(false).without_time().try_init();
+    let _ = log.with_target(false).without_time().with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 
 impl Program {

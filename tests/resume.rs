@@ -40,7 +40,8 @@ fn start(folder: &Path, out: &str, step: usize) -> Child {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let names = std::fs::read_dir(&checkpoints).into_iter().flatten().flatten();
-        let steps = names.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse::<usize>().ok());
+        let steps = names
+            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse::<usize>().ok());
         if steps.max().is_some_and(|newest| newest >= step) {
             return child;
         }
@@ -77,7 +78,11 @@ fn a_killed_distillation_resumes_to_the_same_bytes() {
     for run in [RUN, "teacher-seed-0"] {
         let whole = contents(&folder.path().join("whole").join(run));
         let killed = contents(&folder.path().join("killed").join(run));
-        assert!(["metrics.jsonl", "student.safetensors", "student.bpk"].iter().all(|name| whole.contains_key(*name)));
+        assert!(
+            ["metrics.jsonl", "student.safetensors", "student.bpk"]
+                .iter()
+                .all(|name| whole.contains_key(*name))
+        );
         assert!(whole.keys().any(|name| name.ends_with("optimizer.bpk")));
         assert_eq!(whole.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
         for (name, bytes) in &whole {

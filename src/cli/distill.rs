@@ -6,8 +6,8 @@ use kd::core::losses::CrossEntropySettings;
 use kd::experiment::{Plan, Study, StudyError, zoo};
 use kd::models::Zoo;
 use kd::program::Program;
-use kd::recipe::{Recipe, RecipeError};
-use kd::train::teacher::NetworkTeacher;
+use kd::recipe::{Recipe, RecipeError, TermSettings};
+use kd::train::teacher::{NetworkTeacher, Teacher};
 
 use super::train::RecipeOptions;
 
@@ -32,18 +32,35 @@ pub fn run(program: &Program, options: &Options) -> Result<()> {
     study.compare_with(&teachers)?;
 
     let student = || zoo(&recipe.student.model);
+    let mut alone = None;
     if !options.skip_alone {
-        study.train(&Plan::new("student alone", recipe.run.clone(), student(), labels))?;
+        alone = study
+            .train(&Plan::new("student alone", recipe.run.clone(), student(), labels))?
+            .into_iter()
+            .next();
     }
     let mut distilled =
         Plan::new("distilled", recipe.run.clone(), student(), || Ok(recipe.objective.build()?));
-    for teacher in teachers {
+    for teacher in &teachers {
         distilled = match &recipe.cache {
-            Some(cache) => distilled.cached_teacher(teacher, cache),
-            None => distilled.teacher(teacher),
+            Some(cache) => distilled.cached_teacher(teacher.clone(), cache),
+            None => distilled.teacher(teacher.clone()),
         };
     }
-    study.train(&distilled)?;
+    let trained = study.train(&distilled)?;
+    if let Some((student_taps, teacher_taps)) =
+        recipe.objective.terms.iter().find_map(TermSettings::attention_taps)
+    {
+        for teacher in &teachers {
+            study.show_attention(teacher.name(), teacher.network(), &teacher_taps)?;
+        }
+        if let Some(alone) = &alone {
+            study.show_attention("alone", &alone.outcome.best, &student_taps)?;
+        }
+        if let Some(student) = trained.first() {
+            study.show_attention("distilled", &student.outcome.best, &student_taps)?;
+        }
+    }
     options.recipe.finish(study, &recipe)
 }
 

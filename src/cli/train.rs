@@ -38,9 +38,18 @@ impl RecipeOptions {
         Recipe::load(&self.path, &self.sets)
     }
 
+    /// `mnist/fitnets/lenet5-tenth_from_lenet5` for a recipe under `configs`, where several have one file name; the file's name otherwise.
+    fn title(&self) -> String {
+        let path = self.path.with_extension("");
+        let names: Vec<_> = path.components().map(|name| name.as_os_str().to_string_lossy()).collect();
+        let configs = names.iter().rposition(|name| name == "configs");
+        let from = configs.map_or(names.len().saturating_sub(1), |at| at + 1);
+        names.get(from..).unwrap_or_default().join("/")
+    }
+
     /// Opens the recipe's data and a study called after the file. The recipe as it was used is kept beside the results.
     pub fn study(&self, program: &Program, recipe: &Recipe) -> Result<Study> {
-        let title = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let title = self.title();
         self.common.device()?;
         let data = self.common.data(&recipe.data)?;
         program.study(&title, data, &self.common, self.common.start())

@@ -73,6 +73,14 @@ impl TermSettings {
         Self { loss: loss.to_owned(), weight: None, name: None, reduction: Reduction::default(), settings }
     }
 
+    /// The taps of student and teacher that it reads, if it is a loss on attention maps: worth a picture.
+    pub fn attention_taps(&self) -> Option<(Vec<String>, Vec<String>)> {
+        let taps = |key: &str| -> Option<Vec<String>> {
+            self.settings.get(key)?.as_array()?.iter().map(|tap| Some(tap.as_str()?.to_owned())).collect()
+        };
+        (self.loss == "attention-transfer").then(|| Some((taps("student")?, taps("teacher")?))).flatten()
+    }
+
     fn add_to(&self, objective: Objective, index: usize) -> Result<Objective, RecipeError> {
         let wrong = |source| RecipeError::Table { table: format!("objective.terms.{index}"), source };
         let term = by_name(&self.loss, self.settings.clone()).map_err(wrong)?;

@@ -7,7 +7,11 @@ use std::process::{Command, Output};
 /// The program, to be run in `folder`.
 pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
-    command.current_dir(folder).args(arguments).env("XDG_CACHE_HOME", folder.join("cache")).env("HOME", folder);
+    command
+        .current_dir(folder)
+        .args(arguments)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env("HOME", folder);
     for name in ["KD_DATA_DIR", "RUST_LOG"] {
         command.env_remove(name);
     }
