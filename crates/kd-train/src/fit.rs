@@ -251,7 +251,7 @@ impl<'a, N: Network> Fit<'a, N> {
         self.choose_best(&student, &values)?;
         let sums = std::mem::take(&mut self.state.sums);
         let record = epoch_record(epoch, self.state.step, &sums, values);
-        self.run.progress.epoch_end(&summary(&record, &timing));
+        self.run.progress.epoch_end(&record, &timing);
         log::append(&self.run.folder.join(METRICS), &record)?;
         log::append(&self.run.folder.join(TIMING), &timing)?;
         self.state.epoch += 1;
@@ -329,17 +329,6 @@ fn epoch_record(epoch: usize, step: usize, sums: &Sums, validation: BTreeMap<Str
         gradient_norms: plain(&sums.gradient_norms, 1.0),
         validation,
     }
-}
-
-fn summary(record: &EpochRecord, timing: &TimingRecord) -> String {
-    let metrics = record.validation.iter().map(|(name, value)| format!("{name} {value:.4}"));
-    let metrics: Vec<_> = metrics.collect();
-    let (loss, rate) = (record.loss, timing.samples_per_second);
-    let (train, diagnostics) = (timing.train, timing.diagnostics);
-    let metrics = metrics.join(", ");
-    format!(
-        "loss {loss:.4}, validation {metrics}; {rate:.0} samples/s, {train:.1} s + {diagnostics:.2} s diagnostics"
-    )
 }
 
 fn exact(values: &[f64]) -> Vec<Exact> {

@@ -19,6 +19,8 @@ pub mod report;
 mod run;
 mod step;
 pub mod teacher;
+#[cfg(feature = "tui")]
+mod tui;
 mod twin;
 pub mod weights;
 
@@ -30,3 +32,5 @@ pub use learner::{Gradients, Learner, TensorMap, map_weights};
 pub use optimizer::{LearningRateSchedule, OptimizerKind, OptimizerSettings, ParameterGroup};
 pub use progress::{Progress, Shown, Silent};
 pub use run::{Outcome, Run, RunSettings, Start};
+#[cfg(feature = "tui")]
+pub use tui::Tui;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::log::{EpochRecord, TimingRecord};
+
 /// How often plain lines come at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -16,8 +18,8 @@ pub trait Progress: Send {
     /// A step of `samples` samples is done.
     fn step(&mut self, samples: usize, loss: f64);
 
-    /// The epoch is over; `summary` says how it went.
-    fn epoch_end(&mut self, summary: &str);
+    /// The epoch is over; this is how it went and what it cost.
+    fn epoch_end(&mut self, record: &EpochRecord, timing: &TimingRecord);
 }
 
 /// Shows nothing.
@@ -27,7 +29,7 @@ pub struct Silent;
 impl Progress for Silent {
     fn epoch(&mut self, _run: &str, _epoch: usize, _epochs: usize, _steps: usize, _done: usize) {}
     fn step(&mut self, _samples: usize, _loss: f64) {}
-    fn epoch_end(&mut self, _summary: &str) {}
+    fn epoch_end(&mut self, _record: &EpochRecord, _timing: &TimingRecord) {}
 }
 
 /// A bar with time left and samples per second on standard error if that is a terminal, else log lines at level info.
@@ -73,10 +75,21 @@ impl Progress for Shown {
         }
     }
 
-    fn epoch_end(&mut self, summary: &str) {
+    fn epoch_end(&mut self, record: &EpochRecord, timing: &TimingRecord) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        tracing::info!("{} {summary}", self.title);
+        tracing::info!("{} {}", self.title, summary(record, timing));
     }
+}
+
+fn summary(record: &EpochRecord, timing: &TimingRecord) -> String {
+    let metrics = record.validation.iter().map(|(name, value)| format!("{name} {value:.4}"));
+    let metrics: Vec<_> = metrics.collect();
+    let (loss, rate) = (record.loss, timing.samples_per_second);
+    let (train, diagnostics) = (timing.train, timing.diagnostics);
+    let metrics = metrics.join(", ");
+    format!(
+        "loss {loss:.4}, validation {metrics}; {rate:.0} samples/s, {train:.1} s + {diagnostics:.2} s diagnostics"
+    )
 }
