@@ -95,9 +95,9 @@ impl WeightedTerm {
     }
 }
 
-/// $$ L = \sum_i w_i(t) \, s_i \, \mathrm{reduce}(L_i) $$
+/// `$$ L = \sum_i w_i(t) \, s_i \, \mathrm{reduce}(L_i) $$`
 ///
-/// with scheduled weights $w_i$ and, with [`Normalize::Gradient`], scales $s_i$ that make gradients equally long.
+/// with scheduled weights `$w_i$` and, with [`Normalize::Gradient`], scales `$s_i$` that make gradients equally long.
 ///
 /// ```
 /// use kd_core::{Objective, Schedule, losses::{CrossEntropySettings, SoftTargetsSettings}};

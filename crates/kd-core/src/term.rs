@@ -279,6 +279,17 @@ pub enum TermError {
         /// What to do.
         advice: &'static str,
     },
+    /// A label of the first batch is no class.
+    #[error(
+        "label {label} is no class of the {classes} classes, 0 to {}, that the scores have: check the data's labels, the number of outputs and `ignore-index`",
+        classes.saturating_sub(1)
+    )]
+    Label {
+        /// The label.
+        label: i64,
+        /// Number of classes.
+        classes: usize,
+    },
     /// The term has to run the models again, and the caller cannot.
     #[error(
         "this loss differentiates with respect to the input: it needs a network with one float tensor as input"

@@ -47,6 +47,11 @@ fn pixel_world() -> World {
     world_with(tensor([BATCH, CLASSES, 3, 2], 1), tensor([BATCH, CLASSES, 3, 2], 4))
 }
 
+/// As [`world`], with numbers to predict instead of classes.
+fn number_world() -> World {
+    World { target: tensor([BATCH, CLASSES], 8).into(), ..world() }
+}
+
 fn world_with<const D: usize>(logits: Tensor<D>, teacher_logits: Tensor<D>) -> World {
     let map = |seed| tensor([BATCH, 6, 4, 4], seed);
     let (logits, e) = (logits.require_grad(), tensor([BATCH, 7], 7).require_grad());
@@ -161,7 +166,7 @@ fn every_listed_loss_builds_by_name_and_reaches_what_learns_with_finite_numbers(
         }
         let objective = Objective::new().with_boxed(method.name, term, method.weight, Reduction::Mean);
         let fits = |world: &World| objective.init(&world.probe()).is_ok();
-        let world = [world(), pixel_world()].into_iter().find(fits);
+        let world = [world(), pixel_world(), number_world()].into_iter().find(fits);
         let world = world.unwrap_or_else(|| panic!("{} fits no outputs", method.name));
         let total = world.total(&objective, Time::default());
         assert!(total.clone().into_scalar::<f32>().is_finite(), "{}", method.name);

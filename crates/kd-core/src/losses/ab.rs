@@ -1,8 +1,8 @@
 //! Activation boundaries.
 //!
-//! $$ L = \sum_i \begin{cases} \max(0, \mu + r(s)_i)^2 & t_i \le 0 \\\\ \max(0, \mu - r(s)_i)^2 & t_i > 0 \end{cases} $$
+//! `$$ L = \sum_i \begin{cases} \max(0, \mu + r(s)_i)^2 & t_i \le 0 \\ \max(0, \mu - r(s)_i)^2 & t_i > 0 \end{cases} $$`
 //!
-//! on features *before* the ReLU: the student has to be on the teacher's side of zero, by a margin $\mu$; how far the teacher is does not count.
+//! on features *before* the ReLU: the student has to be on the teacher's side of zero, by a margin `$\mu$`; how far the teacher is does not count.
 //! Heo et al.: *Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons*, 2019,
 //! [arXiv:1811.03233](https://arxiv.org/abs/1811.03233), where it initialises the student before it is trained on the task. Of several pairs the last has weight 1, each one
 //! before it half of the next; RepDistiller multiplies all by 3/1000.
@@ -31,7 +31,7 @@ pub struct ActivationBoundariesSettings {
     pub student: Vec<String>,
     /// Teacher taps.
     pub teacher: Vec<String>,
-    /// $\mu$.
+    /// `$\mu$`.
     pub margin: f64,
     /// Reduction of every example's map.
     pub elements: Elements,
@@ -62,8 +62,21 @@ impl LossSettings for ActivationBoundariesSettings {
     }
 }
 
-/// The loss: see the [settings](ActivationBoundariesSettings) and the formula above. Where channel counts differ, a pair owns the connector
+/// The loss: see the [settings](ActivationBoundariesSettings) and the [formula](self). Where channel counts differ, a pair owns the connector
 /// `<student tap>.connector.{weight, gamma, beta}`: 1×1 convolution and batch normalisation.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::ActivationBoundariesSettings;
+///
+/// let taps = || vec!["conv3".to_owned()];
+/// let loss = ActivationBoundariesSettings { student: taps(), teacher: taps(), ..Default::default() }.build()?;
+/// let map = |x: [f32; 3]| Tensor::<4>::from_floats([[[x]]], &Device::flex());
+/// // On the right side by the margin of 1, on the right side by less, on the wrong side.
+/// let per_example = loss.per_example(map([5.0, -0.5, -1.0]), map([0.1, -7.0, 0.1]));
+/// assert_eq!(per_example.into_scalar::<f32>(), 0.0 + 0.25 + 4.0);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ActivationBoundaries {
     pairs: TapPairs,

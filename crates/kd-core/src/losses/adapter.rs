@@ -1,23 +1,31 @@
-//! A learned 1×1 convolution from the student's channels to the teacher's, made only where they differ.
+//! Learned 1×1 convolutions from the student's channels to the teacher's.
 
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::term::{Probe, TermError, TermParams};
 
-/// Makes the adapter called `name` if the channel counts differ: `[to, from]`, uniform as in He et al. 2015.
+/// A new weight `[to, from]`, uniform as in He et al. 2015.
+pub(super) fn weight([from, to]: [usize; 2], device: &Device) -> Tensor<2> {
+    let bound = (6.0 / from.max(1) as f64).sqrt();
+    Tensor::random([to, from], Distribution::Uniform(-bound, bound), device)
+}
+
+/// `map` `[batch, from, h, w]` by `weight` `[to, from]`, position by position.
+pub(super) fn project(map: Tensor<4>, weight: Tensor<2>) -> Tensor<4> {
+    let [to, from] = weight.dims();
+    conv2d(map, weight.reshape([to, from, 1, 1]), None, ConvOptions::new([1, 1], [0, 0], [1, 1], 1))
+}
+
+/// Makes the adapter called `name` if the channel counts differ.
 pub(super) fn init(
     name: &str,
     [from, to]: [usize; 2],
     probe: &Probe,
     params: &mut TermParams<'_>,
 ) -> Result<(), TermError> {
-    if from == to {
-        return Ok(());
-    }
-    let bound = (6.0 / from.max(1) as f64).sqrt();
-    params.insert(name, Tensor::<2>::random([to, from], Distribution::Uniform(-bound, bound), &probe.device))
+    if from == to { Ok(()) } else { params.insert(name, weight([from, to], &probe.device)) }
 }
 
 /// `map` `[batch, from, h, w]` with `to` channels, through the adapter called `name` where the counts differ.
@@ -28,10 +36,5 @@ pub(super) fn apply(
     params: &TermParams<'_>,
 ) -> Result<Tensor<4>, TermError> {
     let [_, from, ..] = map.dims();
-    if from == to {
-        return Ok(map);
-    }
-    let weight = params.get::<2>(name)?;
-    let [to, from] = weight.dims();
-    Ok(conv2d(map, weight.reshape([to, from, 1, 1]), None, ConvOptions::new([1, 1], [0, 0], [1, 1], 1)))
+    if from == to { Ok(map) } else { Ok(project(map, params.get(name)?)) }
 }

@@ -1,12 +1,12 @@
 //! Attention transfer.
 //!
-//! $$ L = \frac{1}{2} \sum_j \frac{1}{N_j} \left\| \frac{Q^S_j}{\|Q^S_j\|_2} - \frac{Q^T_j}{\|Q^T_j\|_2} \right\|_2 $$
+//! `$$ L = \frac{1}{2} \sum_j \frac{1}{N_j} \left\| \frac{Q^S_j}{\|Q^S_j\|_2} - \frac{Q^T_j}{\|Q^T_j\|_2} \right\|_2 $$`
 //!
-//! Where in an image a layer is active: $Q_j$ is the attention map of layer $j$, a feature map with its channels summarised away ([`AttentionMapping`]), and $N_j$ its
+//! Where in an image a layer is active: `$Q_j$` is the attention map of layer `$j$`, a feature map with its channels summarised away ([`AttentionMapping`]), and `$N_j$` its
 //! number of positions. Channel counts need not match; of two maps of different size the larger is average-pooled.
 //! Zagoruyko, Komodakis: *Paying More Attention to Attention*, 2017, [arXiv:1612.03928](https://arxiv.org/abs/1612.03928).
 //!
-//! The paper weights the distance by $\beta/2$, summed over the batch, with $\beta = 1000$ divided by the number of positions and the batch size.
+//! The paper weights the distance by `$\beta/2$`, summed over the batch, with `$\beta = 1000$` divided by the number of positions and the batch size.
 //! Here the division by positions is part of the formula, so that with the mean over the batch the weight is the paper's **1000**. The public code
 //! is another function of the same weight: the mean *squared* difference. [`AttentionConvention`] chooses.
 
@@ -14,38 +14,37 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::math::{
-    EPSILON, abs_power, l2_normalize, pool_larger, poolable, row_norms, safe_sqrt, signed_power,
-};
+use super::math::{EPSILON, abs_power, norm, row_norms, signed_power, unit};
 use super::pairs::TapPairs;
+use super::pooling::{pool_larger, poolable};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
-/// How the channels $A_c$ of a feature map become one attention map.
+/// How the channels `$A_c$` of a feature map become one attention map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttentionMapping {
-    /// $\sum_c |A_c|$.
+    /// `$\sum_c |A_c|$`.
     AbsSum,
-    /// $\sum_c |A_c|^p$.
+    /// `$\sum_c |A_c|^p$`.
     #[default]
     PowerSum,
-    /// $\max_c |A_c|^p$.
+    /// `$\max_c |A_c|^p$`.
     PowerMax,
-    /// $\sum_c A_c^p$, without the absolute value, as RepDistiller does: another map for odd $p$ only.
+    /// `$\sum_c A_c^p$`, without the absolute value, as RepDistiller does: another map for odd `$p$` only.
     SignedPowerSum,
 }
 
-/// How two normalised attention maps $q$ of $N$ positions are compared.
+/// How two normalised attention maps `$q$` of `$N$` positions are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttentionConvention {
-    /// $\frac{1}{2N} \|q^S - q^T\|_2$, as in the paper: see above.
+    /// `$\frac{1}{2N} \|q^S - q^T\|_2$`, as in the paper: see above.
     #[default]
     Paper,
-    /// $\|q^S - q^T\|_2$, torchdistill's mode `paper`.
+    /// `$\|q^S - q^T\|_2$`, torchdistill's mode `paper`.
     Norm,
-    /// $\frac{1}{N} \|q^S - q^T\|_2^2$, as the authors' code, RepDistiller, Knowledge-Distillation-Zoo and torchdistill's mode `code`.
+    /// `$\frac{1}{N} \|q^S - q^T\|_2^2$`, as the authors' code, RepDistiller, Knowledge-Distillation-Zoo and torchdistill's mode `code`.
     Code,
 }
 
@@ -64,10 +63,10 @@ pub enum AttentionPooling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttentionNormalizer {
-    /// $\max(\|Q\|_2, \epsilon)$.
+    /// `$\max(\|Q\|_2, \epsilon)$`.
     #[default]
     Max,
-    /// $\|Q\|_2 + \epsilon$, as Knowledge-Distillation-Zoo does with $\epsilon = 10^{-6}$.
+    /// `$\|Q\|_2 + \epsilon$`, as Knowledge-Distillation-Zoo does with `$\epsilon = 10^{-6}$`.
     Sum,
 }
 
@@ -92,7 +91,7 @@ pub struct AttentionTransferSettings {
     pub teacher: Vec<String>,
     /// From features to attention.
     pub mapping: AttentionMapping,
-    /// $p$: the higher, the more the strongest activations count.
+    /// `$p$`: the higher, the more the strongest activations count.
     pub power: f64,
     /// Comparison of the maps.
     pub convention: AttentionConvention,
@@ -100,7 +99,7 @@ pub struct AttentionTransferSettings {
     pub pooled_map: AttentionPooling,
     /// How a map is normalised.
     pub normalizer: AttentionNormalizer,
-    /// $\epsilon$ of the normaliser.
+    /// `$\epsilon$` of the normaliser.
     pub epsilon: f64,
 }
 
@@ -140,7 +139,7 @@ impl LossSettings for AttentionTransferSettings {
     }
 }
 
-/// The loss: see the [settings](AttentionTransferSettings) and the formula above. The terms of several pairs are added.
+/// The loss: see the [settings](AttentionTransferSettings) and the [formula](self). The terms of several pairs are added.
 ///
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
@@ -194,10 +193,10 @@ impl AttentionTransfer {
         let rows = attention.flatten::<2>(1, 3);
         let epsilon = self.settings.epsilon;
         match self.settings.normalizer {
-            AttentionNormalizer::Max => l2_normalize(rows, 1, epsilon),
+            AttentionNormalizer::Max => unit(rows, 1, epsilon),
             AttentionNormalizer::Sum => {
-                let norm = safe_sqrt(rows.clone().square().sum_dim(1));
-                rows / norm.add_scalar(epsilon)
+                let norms = norm(rows.clone(), 1).add_scalar(epsilon);
+                rows / norms
             }
         }
     }

@@ -1,9 +1,9 @@
 //! A learned 1×1 convolution without bias, then batch normalisation, from the student's channels to the teacher's.
 
-use burn::tensor::module::{batch_norm_train, conv2d};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::Tensor;
+use burn::tensor::module::batch_norm_train;
 
+use super::adapter;
 use crate::term::{Probe, TermError, TermParams};
 
 /// What the batch's variance is enlarged by, as in every public batch normalisation.
@@ -16,9 +16,7 @@ pub(super) fn init(
     probe: &Probe,
     params: &mut TermParams<'_>,
 ) -> Result<(), TermError> {
-    let bound = (6.0 / from.max(1) as f64).sqrt();
-    let weight = Tensor::<2>::random([to, from], Distribution::Uniform(-bound, bound), &probe.device);
-    params.insert(&format!("{tap}.connector.weight"), weight)?;
+    params.insert(&format!("{tap}.connector.weight"), adapter::weight([from, to], &probe.device))?;
     params.insert(&format!("{tap}.connector.gamma"), Tensor::<1>::ones([to], &probe.device))?;
     params.insert(&format!("{tap}.connector.beta"), Tensor::<1>::zeros([to], &probe.device))
 }
@@ -37,8 +35,5 @@ pub(super) fn connect(
     [gamma, beta]: [Tensor<1>; 2],
     epsilon: f64,
 ) -> Tensor<4> {
-    let [to, from] = weight.dims();
-    let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
-    let map = conv2d(map, weight.reshape([to, from, 1, 1]), None, options);
-    batch_norm_train(map, gamma, beta, epsilon).output
+    batch_norm_train(adapter::project(map, weight), gamma, beta, epsilon).output
 }

@@ -1,9 +1,9 @@
 //! Correlation congruence.
 //!
-//! $$ L = \frac{1}{B^2} \left\| K_t - K_s \right\|_F^2, \qquad
-//!    K_{ij} = e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} (x_i \cdot x_j)^p $$
+//! `$$ L = \frac{1}{B^2} \left\| K_t - K_s \right\|_F^2, \qquad
+//!    K_{ij} = e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} (x_i \cdot x_j)^p $$`
 //!
-//! The kernel is the Taylor expansion of $\exp(-\gamma \|x_i - x_j\|^2)$ for features of unit length. Peng, Jin, Liu et al.: *Correlation Congruence for
+//! The kernel is the Taylor expansion of `$\exp(-\gamma \|x_i - x_j\|^2)$` for features of unit length. Peng, Jin, Liu et al.: *Correlation Congruence for
 //! Knowledge Distillation*, 2019, [arXiv:1904.01802](https://arxiv.org/abs/1904.01802), which adds it to soft targets. Public codes compute three
 //! different things under this name ([`Congruence`]).
 
@@ -11,9 +11,8 @@ use burn::tensor::{Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::math::safe_sqrt;
+use super::math::{EPSILON, safe_sqrt, unit};
 use super::pairs::TapPairs;
-use super::relations::unit;
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -24,7 +23,7 @@ pub enum Kernel {
     /// The Taylor expansion above.
     #[default]
     Gaussian,
-    /// $x_i \cdot x_j$.
+    /// `$x_i \cdot x_j$`.
     Bilinear,
 }
 
@@ -32,12 +31,12 @@ pub enum Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Congruence {
-    /// $\frac{1}{B^2} \|K_t - K_s\|_F^2$, as in the paper and Knowledge-Distillation-Zoo.
+    /// `$\frac{1}{B^2} \|K_t - K_s\|_F^2$`, as in the paper and Knowledge-Distillation-Zoo.
     #[default]
     MeanSquare,
-    /// $\frac{1}{B^2} \|K_t - K_s\|_F$, not squared, as torchdistill does (with `normalize = false`).
+    /// `$\frac{1}{B^2} \|K_t - K_s\|_F$`, not squared, as torchdistill does (with `normalize = false`).
     Frobenius,
-    /// $\frac{1}{B-1} \sum_i |s_i - t_i| \cdot |s_{i+1} - t_{i+1}|$, elementwise absolute values, as RepDistiller does (with `normalize = false`): no
+    /// `$\frac{1}{B-1} \sum_i |s_i - t_i| \cdot |s_{i+1} - t_{i+1}|$`, elementwise absolute values, as RepDistiller does (with `normalize = false`): no
     /// kernel, and the order of the batch matters. Widths that differ get a learned linear map.
     AdjacentPairs,
 }
@@ -64,9 +63,9 @@ pub struct CorrelationCongruenceSettings {
     pub congruence: Congruence,
     /// Correlation of two examples.
     pub kernel: Kernel,
-    /// $\gamma$ of the Gaussian kernel.
+    /// `$\gamma$` of the Gaussian kernel.
     pub gamma: f64,
-    /// $P$ of the Gaussian kernel.
+    /// `$P$` of the Gaussian kernel.
     pub order: usize,
     /// Whether features are brought to unit length.
     pub normalize: bool,
@@ -106,7 +105,7 @@ impl LossSettings for CorrelationCongruenceSettings {
     }
 }
 
-/// The loss: see the [settings](CorrelationCongruenceSettings) and the formula above. With [`Congruence::AdjacentPairs`] and widths that differ, every
+/// The loss: see the [settings](CorrelationCongruenceSettings) and the [formula](self). With [`Congruence::AdjacentPairs`] and widths that differ, every
 /// pair owns `<student tap>.embedding` of shape `[student features, teacher features]`.
 ///
 /// ```
@@ -130,7 +129,7 @@ impl CorrelationCongruence {
     /// `student` and `teacher`: `[batch, features]`, of equal widths for adjacent pairs. Returns one value per row of the correlation
     /// matrix, `[batch]`, or per adjacent pair, `[batch - 1]` (one zero for a batch of one); the mean is the loss.
     pub fn per_example(&self, student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
-        let normalize = |x| if self.settings.normalize { unit(x, 1) } else { x };
+        let normalize = |x| if self.settings.normalize { unit(x, 1, EPSILON) } else { x };
         let (student, teacher) = (normalize(student), normalize(teacher));
         let [batch, _] = student.dims();
         let squares = |student, teacher| (self.kernel(student) - self.kernel(teacher)).square();
@@ -153,7 +152,7 @@ impl CorrelationCongruence {
         }
     }
 
-    /// $K$, `[batch, features]` to `[batch, batch]`.
+    /// `$K$`, `[batch, features]` to `[batch, batch]`.
     fn kernel(&self, features: Tensor<2>) -> Tensor<2> {
         let dot = features.clone().matmul(features.transpose());
         if self.settings.kernel == Kernel::Bilinear {
@@ -240,7 +239,7 @@ mod tests {
     #[test]
     fn a_high_order_is_the_gaussian_kernel_itself() {
         let device = Device::flex();
-        let (gamma, x) = (0.4, unit(tensor(4, 3, 1, &device), 1));
+        let (gamma, x) = (0.4, unit(tensor(4, 3, 1, &device), 1, EPSILON));
         let settings = CorrelationCongruenceSettings { order: 12, gamma, ..settings(Congruence::MeanSquare) };
         let kernel = settings.build().unwrap().kernel(x.clone());
         let squares = super::super::relations::distances(x).square();

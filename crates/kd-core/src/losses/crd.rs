@@ -1,10 +1,10 @@
 //! Contrastive representation distillation.
 //!
-//! $$ L = -\log h(u, v_0) - \sum_{k=1}^{K} \log\big(1 - h(u, v_k)\big), \qquad h(u, v) = \frac{p}{p + K/N}, \quad p = \frac{e^{u \cdot v / \tau}}{Z} $$
+//! `$$ L = -\log h(u, v_0) - \sum_{k=1}^{K} \log\big(1 - h(u, v_k)\big), \qquad h(u, v) = \frac{p}{p + K/N}, \quad p = \frac{e^{u \cdot v / \tau}}{Z} $$`
 //!
-//! The student's embedding $u$ of a sample has to tell the teacher's embedding $v_0$ of the same sample from those $v_k$ of $K$ other samples, and the teacher's embedding
-//! likewise among the student's; $L$ is the sum of both. Embeddings are learned linear maps to the unit sphere. The other side comes from a memory with one row for each of
-//! the $N$ training samples, which follows the embeddings by a moving average. $Z$ is estimated on the first batch and stays.
+//! The student's embedding `$u$` of a sample has to tell the teacher's embedding `$v_0$` of the same sample from those `$v_k$` of `$K$` other samples, and the teacher's embedding
+//! likewise among the student's; `$L$` is the sum of both. Embeddings are learned linear maps to the unit sphere. The other side comes from a memory with one row for each of
+//! the `$N$` training samples, which follows the embeddings by a moving average. `$Z$` is estimated on the first batch and stays.
 //! Tian, Krishnan, Isola: *Contrastive Representation Distillation*, 2020, [arXiv:1910.10699](https://arxiv.org/abs/1910.10699).
 //!
 //! Negatives are drawn evenly from all samples but the own one, as the authors' criterion does when it is given none; their loader for labelled data also
@@ -15,13 +15,12 @@ use burn::tensor::{Distribution, IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::math::{EPSILON, l2_normalize};
+use super::math::{EPSILON, constant, log_sum_exp, unit};
 use super::pairs::TapPairs;
-use super::relations::{constant, log_sum_exp};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
-/// What the denominator of $h$ is enlarged by, as in the authors' code.
+/// What the denominator of `$h$` is enlarged by, as in the authors' code.
 const DENOMINATOR: f64 = 1e-7;
 
 /// Settings of [`Crd`].
@@ -31,8 +30,8 @@ const DENOMINATOR: f64 = 1e-7;
 /// | `student` | none | student taps, as a rule the features before the classifier; maps are flattened |
 /// | `teacher` | none | the teacher taps they are contrasted with, as many |
 /// | `dimension` | 128 | 1 or more: size of the embedding |
-/// | `negatives` | 16384 | 1 or more: $K$; drawn with replacement |
-/// | `temperature` | 0.07 | above 0: $\tau$ |
+/// | `negatives` | 16384 | 1 or more: `$K$`; drawn with replacement |
+/// | `temperature` | 0.07 | above 0: `$\tau$` |
 /// | `momentum` | 0.5 | 0 to below 1: share of the old row in a memory update |
 /// | `seed` | 0 | of the negatives; they also depend on the step and the batch's sample ids |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,9 +43,9 @@ pub struct CrdSettings {
     pub teacher: Vec<String>,
     /// Size of the embedding.
     pub dimension: usize,
-    /// $K$.
+    /// `$K$`.
     pub negatives: usize,
-    /// $\tau$.
+    /// `$\tau$`.
     pub temperature: f64,
     /// Share of the old row in a memory update.
     pub momentum: f64,
@@ -97,9 +96,26 @@ impl LossSettings for CrdSettings {
     }
 }
 
-/// The loss: see the [settings](CrdSettings) and the formula above. Every pair owns, for each `<side>` `student` and `teacher`, the embedding
+/// The loss: see the [settings](CrdSettings) and the [formula](self). Every pair owns, for each `<side>` `student` and `teacher`, the embedding
 /// `<student tap>.<side>.{weight, bias}` and the buffers `<student tap>.<side>.memory` (`[samples, dimension]`) and `<student tap>.<side>.log_normalizer`
-/// ($\log Z$ of that side's embeddings against the other side's memory; $-\infty$ before the first batch).
+/// (`$\log Z$` of that side's embeddings against the other side's memory; `$-\infty$` before the first batch).
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use kd_core::losses::{Crd, CrdSettings};
+///
+/// let taps = || vec!["features".to_owned()];
+/// let loss = CrdSettings { student: taps(), teacher: taps(), ..Default::default() }.build()?;
+/// let device = Device::flex();
+/// let memory = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], &device); // of three samples
+/// let contrast = Tensor::<2, Int>::from_ints([[0, 1, 2]], &device); // sample 0 against 1 and 2
+/// let value = |anchor| {
+///     let scores = loss.scores(Tensor::<2>::from_floats([anchor], &device), memory.clone(), contrast.clone());
+///     Crd::per_example(scores, Tensor::from_floats([0.0], &device), 3).into_scalar::<f32>()
+/// };
+/// assert!(value([1.0, 0.0]) < value([0.0, 1.0])); // the first is where sample 0 is
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Crd {
     pairs: TapPairs,
@@ -109,17 +125,17 @@ pub struct Crd {
 impl Crd {
     /// Features `[batch, features]` on the unit sphere: `weight` `[dimension, features]`, `bias` `[dimension]`. Returns `[batch, dimension]`.
     pub fn embed(features: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-        l2_normalize(features.matmul(weight.transpose()) + bias.unsqueeze_dim::<2>(0), 1, EPSILON)
+        unit(features.matmul(weight.transpose()) + bias.unsqueeze_dim::<2>(0), 1, EPSILON)
     }
 
-    /// $u \cdot v / \tau$: `anchors` `[batch, dimension]` against the rows `contrast` `[batch, 1 + negatives]` of `memory` `[samples, dimension]`.
+    /// `$u \cdot v / \tau$`: `anchors` `[batch, dimension]` against the rows `contrast` `[batch, 1 + negatives]` of `memory` `[samples, dimension]`.
     /// Column 0 is the anchor's own sample. Returns the shape of `contrast`.
     pub fn scores(&self, anchors: Tensor<2>, memory: Tensor<2>, contrast: Tensor<2, Int>) -> Tensor<2> {
         // Scores of all samples are far smaller than the rows of `[batch, 1 + negatives, dimension]`.
         anchors.matmul(memory.transpose()).gather(1, contrast).div_scalar(self.settings.temperature)
     }
 
-    /// $\log Z$ with $Z$ the mean of $e^{score}$ times `samples`: `[1]`, a constant.
+    /// `$\log Z$` with `$Z$` the mean of `$e^{score}$` times `samples`: `[1]`, a constant.
     pub fn log_normalizer(scores: Tensor<2>, samples: usize) -> Tensor<1> {
         let [batch, columns] = scores.dims();
         let count = batch * columns;
@@ -127,7 +143,7 @@ impl Crd {
         sum.reshape([1]).add_scalar((samples as f64 / count as f64).ln())
     }
 
-    /// The loss of one side: `scores` `[batch, 1 + negatives]`, `log_normalizer` `[1]`, `samples` $N$. Returns `[batch]`.
+    /// The loss of one side: `scores` `[batch, 1 + negatives]`, `log_normalizer` `[1]`, `samples` `$N$`. Returns `[batch]`.
     pub fn per_example(scores: Tensor<2>, log_normalizer: Tensor<1>, samples: usize) -> Tensor<1> {
         let [_, columns] = scores.dims();
         let negatives = columns.saturating_sub(1);
@@ -148,7 +164,7 @@ impl Crd {
         let momentum = self.settings.momentum;
         let (memory, embeddings) = (constant(memory), constant(embeddings));
         let old = memory.clone().select(0, ids.clone());
-        let rows = l2_normalize(old.mul_scalar(momentum) + embeddings.mul_scalar(1.0 - momentum), 1, EPSILON);
+        let rows = unit(old.mul_scalar(momentum) + embeddings.mul_scalar(1.0 - momentum), 1, EPSILON);
         memory.select_assign(0, ids, rows, IndexingUpdateOp::Assign)
     }
 

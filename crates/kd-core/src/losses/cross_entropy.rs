@@ -1,15 +1,16 @@
 //! Cross-entropy with hard or probabilistic targets and label smoothing.
 //!
-//! $$ L = -\sum_c q_c \log \mathrm{softmax}(s)_c, \qquad q = (1-\varepsilon)\,\mathrm{onehot}(y) + \varepsilon / C $$
+//! `$$ L = -\sum_c q_c \log \mathrm{softmax}(s)_c, \qquad q = (1-\varepsilon)\,\mathrm{onehot}(y) + \varepsilon / C $$`
 //!
 //! Label smoothing: Szegedy et al.: *Rethinking the Inception Architecture*, 2016, [arXiv:1512.00567](https://arxiv.org/abs/1512.00567).
-//! The true class receives its share of $\varepsilon / C$ too, as in PyTorch.
+//! The true class receives its share of `$\varepsilon / C$` too, as in PyTorch.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
+use super::labels::Labels;
 use crate::settings::{SettingsError, in_range};
 use crate::taps::OUTPUT;
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
@@ -26,7 +27,7 @@ use crate::value::Kind;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct CrossEntropySettings {
-    /// $\varepsilon$.
+    /// `$\varepsilon$`.
     pub label_smoothing: f64,
     /// Weight of every class; empty for equal weights.
     pub class_weights: Vec<f64>,
@@ -64,7 +65,7 @@ impl LossSettings for CrossEntropySettings {
     }
 }
 
-/// The loss: see the [settings](CrossEntropySettings) and the formula above.
+/// The loss: see the [settings](CrossEntropySettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -83,27 +84,24 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    /// `logits`: `[rows, classes]`, `labels`: `[rows]`. Returns `[rows]`; ignored rows are zero. The mean over a batch is the sum of these
+    /// `logits`: `[rows, classes]`, `labels`: `[rows]`. Returns `[rows]`; ignored rows are zero, those whose label is no class NaN. The mean over a batch is the sum of these
     /// divided by the sum of [`row_weights`](Self::row_weights), as in PyTorch.
     pub fn per_example(&self, logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-        let [rows, classes] = logits.dims();
-        let counted = labels.clone().not_equal_elem(self.settings.ignore_index);
-        let labels = labels.mask_fill(counted.clone().bool_not(), 0).reshape([rows, 1]);
+        let [_, classes] = logits.dims();
+        let labels = Labels::new(labels, classes, self.settings.ignore_index);
         let weights = self.class_weights(classes, &logits);
         let weighted = -log_softmax(logits, 1) * weights;
         let smoothing = self.settings.label_smoothing;
-        let hard = weighted.clone().gather(1, labels).squeeze_dim::<1>(1).mul_scalar(1.0 - smoothing);
+        let hard = labels.pick(weighted.clone()).mul_scalar(1.0 - smoothing);
         let smooth = weighted.sum_dim(1).squeeze_dim::<1>(1).mul_scalar(smoothing / classes as f64);
-        (hard + smooth) * counted.float()
+        labels.mask(hard + smooth)
     }
 
     /// The weight of every row's class, 0 where the label is ignored: `[rows]`. `like` gives classes and device.
     pub fn row_weights(&self, like: &Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
         let [rows, classes] = like.dims();
-        let counted = labels.clone().not_equal_elem(self.settings.ignore_index);
-        let labels = labels.mask_fill(counted.clone().bool_not(), 0).reshape([rows, 1]);
-        let weights = self.class_weights(classes, like).expand([rows, classes]);
-        weights.gather(1, labels).squeeze_dim::<1>(1) * counted.float()
+        let labels = Labels::new(labels, classes, self.settings.ignore_index);
+        labels.mask(labels.pick(self.class_weights(classes, like).expand([rows, classes])))
     }
 
     /// Targets as class probabilities, `[rows, classes]` like the logits. Returns `[rows]`.
@@ -143,13 +141,10 @@ impl Term for CrossEntropy {
                 "give one weight per class",
             )?;
         }
-        let advice = "hard labels are integers, one per row of scores; soft targets are floats, shaped like the scores";
         match probe.target.kind() {
-            Kind::Int => {
-                let labels = probe.target.flat_int()?.dims();
-                TermError::same_shape("rows of scores and labels", &[rows], &labels, advice)
-            }
+            Kind::Int => Labels::check([rows, classes], self.settings.ignore_index, probe),
             Kind::Float => {
+                let advice = "soft targets are floats, shaped like the scores; hard labels are integers";
                 TermError::same_shape("scores and target", &output.shape(), &probe.target.shape(), advice)
             }
         }

@@ -1,21 +1,22 @@
 //! DarkRank: the teacher's ranking of similarities.
 //!
 //! Every example of the batch is a query; its candidates are the `candidates` others that the teacher ranks first. With the similarity
-//! $S_{ij} = -\alpha \|x_i - x_j\|^\beta$ an order $\pi$ of the candidates has the Plackett–Luce probability
+//! `$S_{ij} = -\alpha \|x_i - x_j\|^\beta$` an order `$\pi$` of the candidates has the Plackett–Luce probability
 //!
-//! $$ P(\pi \mid S) = \prod_k \frac{\exp S_{i\pi_k}}{\sum_{l \ge k} \exp S_{i\pi_l}} $$
+//! `$$ P(\pi \mid S) = \prod_k \frac{\exp S_{i\pi_k}}{\sum_{l \ge k} \exp S_{i\pi_l}} $$`
 //!
 //! and the student learns the teacher's [order](Transfer::Hard), its [distribution over orders](Transfer::Soft), or its
 //! [similarities](Transfer::Direct). Chen, Wang, Zhang: *DarkRank: Accelerating Deep Metric Learning via Cross Sample Similarities Transfer*, 2018,
 //! [arXiv:1707.01220](https://arxiv.org/abs/1707.01220).
 
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_softmax, softplus};
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
+use super::math::{EPSILON, log_sum_exp, unit};
 use super::pairs::TapPairs;
-use super::relations::{diagonal, distances, log_sum_exp, unit};
+use super::relations::{diagonal, distances};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -23,12 +24,12 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transfer {
-    /// $-\log P(\pi_t \mid S_s)$, with $\pi_t$ the teacher's order.
+    /// `$-\log P(\pi_t \mid S_s)$`, with `$\pi_t$` the teacher's order.
     #[default]
     Hard,
-    /// $\mathrm{KL}(P(\cdot \mid S_t) \| P(\cdot \mid S_s))$ over all orders of the candidates: 24 for four of them.
+    /// `$\mathrm{KL}(P(\cdot \mid S_t) \| P(\cdot \mid S_s))$` over all orders of the candidates: 24 for four of them.
     Soft,
-    /// Mean over $j$ of $(S_{ij}^s - S_{ij}^t)^2$, over the whole batch.
+    /// Mean over `$j$` of `$(S_{ij}^s - S_{ij}^t)^2$`, over the whole batch.
     Direct,
 }
 
@@ -52,9 +53,9 @@ pub struct DarkRankSettings {
     pub teacher: Vec<String>,
     /// What is taken from the teacher.
     pub transfer: Transfer,
-    /// $\alpha$: scale of the similarity.
+    /// `$\alpha$`: scale of the similarity.
     pub alpha: f64,
-    /// $\beta$: contrast of the similarity.
+    /// `$\beta$`: contrast of the similarity.
     pub beta: f64,
     /// Length of the ranked list. A batch with fewer other examples ranks all it has.
     pub candidates: usize,
@@ -99,7 +100,7 @@ impl LossSettings for DarkRankSettings {
     }
 }
 
-/// The loss: see the [settings](DarkRankSettings) and the formula above.
+/// The loss: see the [settings](DarkRankSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -139,9 +140,9 @@ impl DarkRank {
         (theirs.clone().exp() * (theirs - ours)).sum_dim(1).squeeze_dim::<1>(1)
     }
 
-    /// $S$, `[batch, features]` to `[batch, batch]`.
+    /// `$S$`, `[batch, features]` to `[batch, batch]`.
     fn similarities(&self, embeddings: Tensor<2>) -> Tensor<2> {
-        let embeddings = if self.settings.normalize { unit(embeddings, 1) } else { embeddings };
+        let embeddings = if self.settings.normalize { unit(embeddings, 1, EPSILON) } else { embeddings };
         distances(embeddings).powf_scalar(self.settings.beta).mul_scalar(-self.settings.alpha)
     }
 }
@@ -154,11 +155,17 @@ fn ranking(similarities: Tensor<2>, candidates: usize) -> Tensor<2, Int> {
 }
 
 /// Plackett–Luce log-likelihood of scores in the order they stand in: `[rows, orders, candidates]` to `[rows, orders]`.
+///
+/// A candidate's factor is the sigmoid of how far its score lies above the log-sum-exp of those after it. Taken so, the logarithm keeps its digits where the
+/// order is all but certain; the difference of score and normaliser would round them away.
 fn log_likelihood(ordered: Tensor<3>) -> Tensor<2> {
     let [_, _, candidates] = ordered.dims();
-    let rest = |first| log_sum_exp(ordered.clone().narrow(2, first, candidates - first), 2);
-    let normalisers = Tensor::cat((0..candidates).map(rest).collect(), 2);
-    (ordered - normalisers).sum_dim(2).squeeze_dim::<2>(2)
+    let own = |k| ordered.clone().narrow(2, k, 1);
+    let after = |k| log_sum_exp(ordered.clone().narrow(2, k + 1, candidates - k - 1), 2);
+    let certain = own(0).mul_scalar(0.0);
+    let sum =
+        (0..candidates.saturating_sub(1)).fold(certain, |sum, k| sum - softplus(after(k) - own(k), 1.0));
+    sum.squeeze_dim::<2>(2)
 }
 
 /// Log-probability of every order, `[rows, candidates]` to `[rows, orders]`.

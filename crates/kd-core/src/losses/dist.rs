@@ -1,15 +1,15 @@
 //! DIST: correlation instead of divergence.
 //!
-//! $$ L = \tau^2 \left( \frac{\beta}{B} \sum_i \big(1 - \rho(p^s_{i\cdot}, p^t_{i\cdot})\big) + \frac{\gamma}{C} \sum_c \big(1 - \rho(p^s_{\cdot c}, p^t_{\cdot c})\big) \right) $$
+//! `$$ L = \tau^2 \left( \frac{\beta}{B} \sum_i \big(1 - \rho(p^s_{i\cdot}, p^t_{i\cdot})\big) + \frac{\gamma}{C} \sum_c \big(1 - \rho(p^s_{\cdot c}, p^t_{\cdot c})\big) \right) $$`
 //!
-//! with tempered probabilities $p$ and Pearson's correlation $\rho$: over the classes of every sample (inter-class) and over the samples for every class
+//! with tempered probabilities `$p$` and Pearson's correlation `$\rho$`: over the classes of every sample (inter-class) and over the samples for every class
 //! (intra-class). Huang et al.: *Knowledge Distillation from A Stronger Teacher*, 2022, [arXiv:2205.10536](https://arxiv.org/abs/2205.10536).
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use serde::{Deserialize, Serialize};
 
-use super::math::l2_normalize;
+use super::math::unit;
 use super::{LossSettings, TemperatureScale};
 use crate::settings::{SettingsError, in_range};
 use crate::taps::OUTPUT;
@@ -28,11 +28,11 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct DistSettings {
-    /// $\beta$.
+    /// `$\beta$`.
     pub beta: f64,
-    /// $\gamma$.
+    /// `$\gamma$`.
     pub gamma: f64,
-    /// $\tau$.
+    /// `$\tau$`.
     pub temperature: f64,
     /// Factor on the loss.
     pub scale: TemperatureScale,
@@ -78,19 +78,32 @@ impl LossSettings for DistSettings {
     }
 }
 
-/// The loss: see the [settings](DistSettings) and the formula above.
+/// The loss: see the [settings](DistSettings) and the [formula](self).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::DistSettings;
+///
+/// let loss = DistSettings::default().build()?;
+/// let teacher = Tensor::<2>::from_floats([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]], &Device::flex());
+/// let agreed = loss.per_example(teacher.clone(), teacher.clone());
+/// assert!(agreed.abs().max().into_scalar::<f32>() < 1e-5);
+/// let opposed = loss.per_example(-teacher.clone(), teacher);
+/// assert!(opposed.min().into_scalar::<f32>() > 1.0); // anticorrelated
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dist {
     settings: DistSettings,
 }
 
 impl Dist {
-    /// $1 - \rho$ over the classes of every row; `student`, `teacher`: `[rows, classes]` logits. Returns `[rows]`.
+    /// `$1 - \rho$` over the classes of every row; `student`, `teacher`: `[rows, classes]` logits. Returns `[rows]`.
     pub fn inter_class(&self, student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
         self.decorrelation(student, teacher, 1).squeeze_dim::<1>(1)
     }
 
-    /// $1 - \rho$ over the rows for every class; `student`, `teacher`: `[rows, classes]` logits. Returns `[classes]`.
+    /// `$1 - \rho$` over the rows for every class; `student`, `teacher`: `[rows, classes]` logits. Returns `[classes]`.
     pub fn intra_class(&self, student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
         self.decorrelation(student, teacher, 0).squeeze_dim::<1>(0)
     }
@@ -105,11 +118,11 @@ impl Dist {
 
     fn decorrelation(&self, student: Tensor<2>, teacher: Tensor<2>, dim: usize) -> Tensor<2> {
         let DistSettings { temperature, epsilon, .. } = self.settings;
-        let unit = |logits: Tensor<2>| {
+        let directions = |logits: Tensor<2>| {
             let probabilities = softmax(logits.div_scalar(temperature), 1);
-            l2_normalize(probabilities.clone() - probabilities.mean_dim(dim), dim, epsilon)
+            unit(probabilities.clone() - probabilities.mean_dim(dim), dim, epsilon)
         };
-        -(unit(student) * unit(teacher)).sum_dim(dim) + 1.0
+        -(directions(student) * directions(teacher)).sum_dim(dim) + 1.0
     }
 }
 

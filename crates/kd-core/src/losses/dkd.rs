@@ -1,9 +1,9 @@
 //! Decoupled knowledge distillation.
 //!
-//! $$ L = T^2 \left( \alpha \, \mathrm{KL}(b_t \| b_s) + \beta \, \mathrm{KL}(\hat p_t \| \hat p_s) \right) $$
+//! `$$ L = T^2 \left( \alpha \, \mathrm{KL}(b_t \| b_s) + \beta \, \mathrm{KL}(\hat p_t \| \hat p_s) \right) $$`
 //!
-//! The divergence of tempered probabilities falls into two parts: $b = (p_y, 1 - p_y)$ compares the true class with the rest (target-class part),
-//! $\hat p$ compares the other classes among themselves (non-target part), which plain distillation weights by the teacher's $1 - p_y$.
+//! The divergence of tempered probabilities falls into two parts: `$b = (p_y, 1 - p_y)$` compares the true class with the rest (target-class part),
+//! `$\hat p$` compares the other classes among themselves (non-target part), which plain distillation weights by the teacher's `$1 - p_y$`.
 //! Zhao et al.: *Decoupled Knowledge Distillation*, 2022, [arXiv:2203.08679](https://arxiv.org/abs/2203.08679).
 
 use burn::tensor::activation::log_softmax;
@@ -11,7 +11,7 @@ use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
-use super::relations::log_sum_exp;
+use super::math::log_sum_exp;
 use super::{LossSettings, Standardize, TemperatureScale};
 use crate::settings::{SettingsError, in_range};
 use crate::taps::OUTPUT;
@@ -34,11 +34,11 @@ const EXCLUDED: f32 = -1e9;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct DkdSettings {
-    /// $\alpha$.
+    /// `$\alpha$`.
     pub alpha: f64,
-    /// $\beta$.
+    /// `$\beta$`.
     pub beta: f64,
-    /// $T$.
+    /// `$T$`.
     pub temperature: f64,
     /// Factor on the loss.
     pub scale: TemperatureScale,
@@ -86,16 +86,34 @@ impl LossSettings for DkdSettings {
     }
 }
 
-/// The loss: see the [settings](DkdSettings) and the formula above.
+/// The loss: see the [settings](DkdSettings) and the [formula](self).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::DkdSettings;
+///
+/// let device = Device::flex();
+/// let teacher = Tensor::<2>::from_floats([[3.0, 1.0, 0.0]], &device);
+/// let student = teacher.clone() + Tensor::from_floats([[5.0, 0.0, 0.0]], &device); // surer of class 0, the rest alike
+/// let labels = Tensor::from_ints([0], &device);
+/// let value = |alpha, beta| -> Result<f32, kd_core::SettingsError> {
+///     let loss = DkdSettings { alpha, beta, ..Default::default() }.build()?;
+///     Ok(loss.per_example(student.clone(), teacher.clone(), labels.clone()).into_scalar::<f32>())
+/// };
+/// assert!(value(1.0, 0.0)? > 0.1); // the target-class part sees it
+/// assert!(value(0.0, 1.0)?.abs() < 1e-5); // the non-target part does not
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dkd {
     settings: DkdSettings,
 }
 
 impl Dkd {
-    /// `student`, `teacher`: `[rows, classes]` logits with at least two classes; `labels`: `[rows]`. Returns `[rows]`; ignored rows are zero.
+    /// `student`, `teacher`: `[rows, classes]` logits with at least two classes; `labels`: `[rows]`. Returns `[rows]`; ignored rows are zero, those whose label is no class NaN.
     pub fn per_example(&self, student: Tensor<2>, teacher: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-        let labels = Labels::new(labels, self.settings.ignore_index);
+        let [_, classes] = student.dims();
+        let labels = Labels::new(labels, classes, self.settings.ignore_index);
         let value = self.per_row(student, teacher, &labels);
         labels.mask(value)
     }
@@ -130,7 +148,7 @@ struct Split {
     own: Tensor<1>,
     /// Of all other classes together, `[rows]`.
     rest: Tensor<1>,
-    /// Of every other class among the others, `[rows, classes]`; $e$ to it is 0 at the true class.
+    /// Of every other class among the others, `[rows, classes]`; `$e$` to it is 0 at the true class.
     others: Tensor<2>,
 }
 
@@ -148,13 +166,15 @@ impl Term for Dkd {
             let advice = "decoupled distillation needs at least two classes";
             TermError::same_shape("number of classes", &[classes], &[2], advice)?;
         }
-        Labels::check(rows, probe)
+        Labels::check([rows, classes], self.settings.ignore_index, probe)
     }
 
     fn forward(&self, step: &mut Step<'_>) -> Result<Tensor<1>, TermError> {
         let axis = self.settings.class_axis;
-        let labels = Labels::new(step.labels()?, self.settings.ignore_index);
-        let value = self.per_row(step.student_rows(axis)?, step.teacher_rows(axis)?, &labels);
+        let student = step.student_rows(axis)?;
+        let [_, classes] = student.dims();
+        let labels = Labels::new(step.labels()?, classes, self.settings.ignore_index);
+        let value = self.per_row(student, step.teacher_rows(axis)?, &labels);
         Ok(labels.mask_for_mean(value))
     }
 }

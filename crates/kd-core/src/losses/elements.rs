@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Elements {
-    /// The sum over channels and positions: the papers, RepDistiller, mdistiller.
+    /// The sum over channels and positions, as the papers of OFD and AB, RepDistiller and mdistiller have it.
     #[default]
     Sum,
-    /// The mean over channels and positions: Knowledge-Distillation-Zoo.
+    /// The mean over channels and positions, as Knowledge-Distillation-Zoo has it.
     Mean,
 }
 

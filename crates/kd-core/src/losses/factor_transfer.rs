@@ -1,21 +1,22 @@
 //! Factor transfer.
 //!
-//! $$ L = \frac{1}{n} \left\| \frac{F_S}{\|F_S\|_2} - \frac{F_T}{\|F_T\|_2} \right\|_p^p $$
+//! `$$ L = \frac{1}{n} \left\| \frac{F_S}{\|F_S\|_2} - \frac{F_T}{\|F_T\|_2} \right\|_p^p $$`
 //!
 //! Factors are compressed features: the teacher's from a *paraphraser* (an autoencoder trained without labels on its last map), the student's from a learned
-//! *translator*. $n$ is a factor's number of elements, $p$ is 1 or 2.
+//! *translator*. `$n$` is a factor's number of elements, `$p$` is 1 or 2.
 //! Kim, Park, Kwak: *Paraphrasing Complex Network*, 2018, [arXiv:1802.04977](https://arxiv.org/abs/1802.04977).
 //!
 //! The teacher's factor is read from a tap: offer the output of a trained paraphraser as one, or take a map of the teacher as its own factor. The translator is
 //! a 1×1 convolution that learns with the student, made where the channel counts differ. The paper writes the bare norm; its weight of **500** belongs
-//! to the mean over elements with $p = 1$, which the authors' and all other code computes and which is the default here.
+//! to the mean over elements with `$p = 1$`, which the authors' and all other code computes and which is the default here.
 //! [`FactorDistance::Norm`] is the bare norm.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::math::{EPSILON, abs_power, l2_normalize, pool_larger, poolable, row_norms, signed_power};
+use super::math::{EPSILON, abs_power, row_norms, signed_power, unit};
 use super::pairs::TapPairs;
+use super::pooling::{pool_larger, poolable};
 use super::{LossSettings, adapter};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
@@ -27,20 +28,20 @@ pub enum Factor {
     /// All channels and positions, as in the paper, Knowledge-Distillation-Zoo and torchdistill.
     #[default]
     Channels,
-    /// $\sum_c F_c^{q}$, one number per position, with $q$ the setting `channel-power`: RepDistiller. No translator is needed.
+    /// `$\sum_c F_c^{q}$`, one number per position, with `$q$` the setting `channel-power`: RepDistiller. No translator is needed.
     ChannelSum,
 }
 
-/// How the difference $d$ of two normalised factors of $n$ elements becomes a number.
+/// How the difference `$d$` of two normalised factors of `$n$` elements becomes a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FactorDistance {
-    /// $\frac{1}{n} \sum |d|^p$.
+    /// `$\frac{1}{n} \sum |d|^p$`.
     #[default]
     Mean,
-    /// $(\sum |d|^p)^{1/p}$: the paper's formula, and torchdistill for $p \ne 1$.
+    /// `$(\sum |d|^p)^{1/p}$`: the paper's formula, and torchdistill for `$p \ne 1$`.
     Norm,
-    /// $\frac{1}{n} \sum d^p$, without the absolute value, as RepDistiller for $p \ne 1$: another number for odd $p$ only.
+    /// `$\frac{1}{n} \sum d^p$`, without the absolute value, as RepDistiller for `$p \ne 1$`: another number for odd `$p$` only.
     SignedMean,
 }
 
@@ -63,11 +64,11 @@ pub struct FactorTransferSettings {
     pub teacher: Vec<String>,
     /// What is compared.
     pub factor: Factor,
-    /// $q$, RepDistiller's `p1`.
+    /// `$q$`, RepDistiller's `p1`.
     pub channel_power: f64,
     /// From difference to number.
     pub distance: FactorDistance,
-    /// $p$, RepDistiller's `p2`.
+    /// `$p$`, RepDistiller's `p2`.
     pub power: f64,
 }
 
@@ -105,7 +106,7 @@ impl LossSettings for FactorTransferSettings {
     }
 }
 
-/// The loss: see the [settings](FactorTransferSettings) and the formula above. The terms of several pairs are added. Where channel counts differ and
+/// The loss: see the [settings](FactorTransferSettings) and the [formula](self). The terms of several pairs are added. Where channel counts differ and
 /// [`Factor::Channels`] is compared, a pair owns a translator `<student tap>.translator` of shape `[teacher channels, student channels]`.
 ///
 /// ```
@@ -150,7 +151,7 @@ impl FactorTransfer {
             Factor::Channels => map,
             Factor::ChannelSum => signed_power(map, self.settings.channel_power).sum_dim(1),
         };
-        l2_normalize(factor.flatten::<2>(1, 3), 1, EPSILON)
+        unit(factor.flatten::<2>(1, 3), 1, EPSILON)
     }
 
     fn translates(&self) -> bool {

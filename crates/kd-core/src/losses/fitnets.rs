@@ -1,18 +1,16 @@
 //! Hints.
 //!
-//! $$ L = \frac{1}{|t|} \left\| t - r(s) \right\|_2^2 $$
+//! `$$ L = \frac{1}{|t|} \left\| t - r(s) \right\|_2^2 $$`
 //!
-//! The student's hidden features, through a learned regressor $r$ (a 1×1 convolution or a linear map, without bias) to the teacher's channels, are pulled to
+//! The student's hidden features, through a learned regressor `$r$` (a 1×1 convolution or a linear map, without bias) to the teacher's channels, are pulled to
 //! the teacher's. Romero et al.: *FitNets: Hints for Thin Deep Nets*, 2015, [arXiv:1412.6550](https://arxiv.org/abs/1412.6550). The paper halves the square
 //! and sums; public code takes the mean over all elements, as here.
 
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::LossSettings;
 use super::pairs::TapPairs;
+use super::{LossSettings, adapter};
 use crate::settings::SettingsError;
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -48,8 +46,20 @@ impl LossSettings for FitNetsSettings {
     }
 }
 
-/// The loss: see the [settings](FitNetsSettings) and the formula above. Where channel counts differ, every pair owns a regressor called
+/// The loss: see the [settings](FitNetsSettings) and the [formula](self). Where channel counts differ, every pair owns a regressor called
 /// `<student tap>.regressor` of shape `[teacher channels, student channels]`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::FitNets;
+///
+/// let device = Device::flex();
+/// let student = Tensor::<4>::ones([2, 3, 8, 8], &device);
+/// let weight = Tensor::<2>::ones([5, 3], &device); // `[teacher channels, student channels]`
+/// let hint = Tensor::<4>::ones([2, 5, 8, 8], &device);
+/// let per_example = FitNets::per_example(FitNets::regress(student, weight), hint);
+/// assert_eq!(per_example.into_data().try_to_vec::<f32>().unwrap(), [4.0, 4.0]); // (3 - 1)²
+/// ```
 #[derive(Clone, Debug)]
 pub struct FitNets {
     pairs: TapPairs,
@@ -63,10 +73,12 @@ impl FitNets {
 
     /// `[batch, student channels, h, w]` to `[batch, teacher channels, h, w]` by a 1×1 convolution; `weight`: `[teacher channels, student channels]`.
     pub fn regress(student: Tensor<4>, weight: Tensor<2>) -> Tensor<4> {
-        let [to, from] = weight.dims();
-        let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
-        conv2d(student, weight.reshape([to, from, 1, 1]), None, options)
+        adapter::project(student, weight)
     }
+}
+
+fn regressor(student: &str) -> String {
+    format!("{student}.regressor")
 }
 
 impl Term for FitNets {
@@ -82,12 +94,7 @@ impl Term for FitNets {
             let what = format!("height and width of taps `{student}` and `{teacher}`");
             let advice = "a hint compares position by position: choose taps of equal height and width";
             TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
-            if from != to {
-                let bound = (6.0 / from as f64).sqrt();
-                let weight =
-                    Tensor::<2>::random([to, from], Distribution::Uniform(-bound, bound), &probe.device);
-                params.insert(&format!("{student}.regressor"), weight)?;
-            }
+            adapter::init(&regressor(student), [from, to], probe, params)?;
         }
         Ok(())
     }
@@ -96,10 +103,8 @@ impl Term for FitNets {
         let theirs = step.first_teacher()?;
         self.pairs.sum(|student, teacher| {
             let theirs = theirs.value(teacher)?.as_map()?;
-            let mut ours = step.student.value(student)?.as_map()?;
-            if ours.dims() != theirs.dims() {
-                ours = Self::regress(ours, step.params.get(&format!("{student}.regressor"))?);
-            }
+            let ours = step.student.value(student)?.as_map()?;
+            let ours = adapter::apply(&regressor(student), ours, theirs.dims()[1], &step.params)?;
             Ok(Self::per_example(ours, theirs))
         })
     }

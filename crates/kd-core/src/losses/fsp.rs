@@ -1,8 +1,8 @@
 //! Flow of solution procedure.
 //!
-//! $$ L = \sum_i \left\| G^S_i - G^T_i \right\|_F^2, \qquad G = \frac{1}{h w} \sum_{x, y} F^1_{x y} \, {F^2_{x y}}^{\!\top} $$
+//! `$$ L = \sum_i \left\| G^S_i - G^T_i \right\|_F^2, \qquad G = \frac{1}{h w} \sum_{x, y} F^1_{x y} \, {F^2_{x y}}^{\!\top} $$`
 //!
-//! A section of a network is described by how its first map's channels go together with its last map's, $G$: `[channels of the first, of the last]`. Both
+//! A section of a network is described by how its first map's channels go together with its last map's, `$G$`: `[channels of the first, of the last]`. Both
 //! networks need the same channel counts at a section's ends. Yim, Joo, Bae, Kim: *A Gift from Knowledge Distillation*, CVPR 2017. All sections count alike, so
 //! the weight is 1; public code takes the mean over the matrix ([`FspDistance::Mean`]) with weights such as 50.
 //!
@@ -24,8 +24,9 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::math::{adaptive_max_pool2d, pool_larger, safe_sqrt};
+use super::math::safe_sqrt;
 use super::pairs::TapPairs;
+use super::pooling::{adaptive_max_pool2d, pool_larger};
 use crate::settings::SettingsError;
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -40,16 +41,16 @@ pub enum FspPooling {
     Average,
 }
 
-/// How two matrices are compared; $D$ is their difference.
+/// How two matrices are compared; `$D$` is their difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FspDistance {
-    /// $\sum_{ij} D_{ij}^2$, as in the paper.
+    /// `$\sum_{ij} D_{ij}^2$`, as in the paper.
     #[default]
     Sum,
-    /// The mean of $D_{ij}^2$, as RepDistiller and Knowledge-Distillation-Zoo.
+    /// The mean of `$D_{ij}^2$`, as RepDistiller and Knowledge-Distillation-Zoo.
     Mean,
-    /// $\sum_j \left(\sum_i D_{ij}^2\right)^{1/2}$, the norms of the columns (one per channel of the last map), as torchdistill.
+    /// `$\sum_j \left(\sum_i D_{ij}^2\right)^{1/2}$`, the norms of the columns (one per channel of the last map), as torchdistill.
     ColumnNorms,
 }
 
@@ -96,7 +97,7 @@ impl LossSettings for FspSettings {
     }
 }
 
-/// The loss: see the [settings](FspSettings) and the formula above. The terms of several sections are added.
+/// The loss: see the [settings](FspSettings) and the [formula](self). The terms of several sections are added.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -119,7 +120,7 @@ pub struct Fsp {
 }
 
 impl Fsp {
-    /// $G$ of one section: `[batch, m, h, w]` and `[batch, n, h', w']` to `[batch, m, n]`. Of two sizes the smaller is used.
+    /// `$G$` of one section: `[batch, m, h, w]` and `[batch, n, h', w']` to `[batch, m, n]`. Of two sizes the smaller is used.
     pub fn matrix(&self, first: Tensor<4>, last: Tensor<4>) -> Tensor<3> {
         let (first, last) = self.equalize(first, last);
         let [_, _, height, width] = first.dims();

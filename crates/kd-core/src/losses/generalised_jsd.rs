@@ -1,10 +1,10 @@
 //! Generalised Jensen–Shannon divergence, for token-level distillation.
 //!
-//! $$ L = \beta \, \mathrm{KL}(p_t \| m) + (1 - \beta) \, \mathrm{KL}(p_s \| m), \qquad m = \beta p_t + (1 - \beta) p_s $$
+//! `$$ L = \beta \, \mathrm{KL}(p_t \| m) + (1 - \beta) \, \mathrm{KL}(p_s \| m), \qquad m = \beta p_t + (1 - \beta) p_s $$`
 //!
 //! Agarwal et al.: *On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes* (GKD), 2024,
-//! [arXiv:2306.13649](https://arxiv.org/abs/2306.13649). At the ends the formula itself vanishes; as in TRL, $\beta = 0$ stands for the forward
-//! $\mathrm{KL}(p_t \| p_s)$ and $\beta = 1$ for the reverse $\mathrm{KL}(p_s \| p_t)$, the directions that small and large $\beta$ lean to.
+//! [arXiv:2306.13649](https://arxiv.org/abs/2306.13649). At the ends the formula itself vanishes; as in TRL, `$\beta = 0$` stands for the forward
+//! `$\mathrm{KL}(p_t \| p_s)$` and `$\beta = 1$` for the reverse `$\mathrm{KL}(p_s \| p_t)$`, the directions that small and large `$\beta$` lean to.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, softplus};
@@ -29,7 +29,7 @@ use crate::value::Kind;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct GeneralisedJsdSettings {
-    /// $\beta$.
+    /// `$\beta$`.
     pub beta: f64,
     /// Logits are divided by this.
     pub temperature: f64,
@@ -73,8 +73,21 @@ impl LossSettings for GeneralisedJsdSettings {
     }
 }
 
-/// The loss: see the [settings](GeneralisedJsdSettings) and the formula above. As a term it compares the outputs, `[batch, token, class]` or any other rank;
+/// The loss: see the [settings](GeneralisedJsdSettings) and the [formula](self). As a term it compares the outputs, `[batch, token, class]` or any other rank;
 /// with integer targets the ignored positions are left out of the mean, with others every position counts.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::GeneralisedJsdSettings;
+///
+/// let device = Device::flex();
+/// let student = Tensor::<2>::from_floats([[30.0, 0.0]], &device);
+/// let teacher = Tensor::<2>::from_floats([[0.0, 30.0]], &device);
+/// let loss = GeneralisedJsdSettings::default().build()?;
+/// let per_token = loss.per_example(student, teacher); // nothing in common: bounded by ln 2
+/// assert!((per_token.into_scalar::<f32>() - 2f32.ln()).abs() < 1e-5);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct GeneralisedJsd {
     settings: GeneralisedJsdSettings,
@@ -101,12 +114,12 @@ impl GeneralisedJsd {
     }
 }
 
-/// $\mathrm{KL}(p \| q)$ of every row, from logarithms.
+/// `$\mathrm{KL}(p \| q)$` of every row, from logarithms.
 fn kl(p: Tensor<2>, q: Tensor<2>) -> Tensor<1> {
     (p.clone().exp() * (p - q)).sum_dim(1).squeeze_dim::<1>(1)
 }
 
-/// $\log(e^a + e^b)$ without overflow.
+/// `$\log(e^a + e^b)$` without overflow.
 fn log_add_exp(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     a.clone() + softplus(b - a, 1.0)
 }
@@ -117,18 +130,26 @@ impl Term for GeneralisedJsd {
     }
 
     fn init(&self, probe: &Probe, _params: &mut TermParams<'_>) -> Result<(), TermError> {
-        let [rows, _] = probe.student.value(OUTPUT)?.rows(self.settings.class_axis)?.dims();
+        let shape = probe.student.value(OUTPUT)?.rows(self.settings.class_axis)?.dims();
         let (student, teacher) = (probe.student_shape(OUTPUT)?, probe.teacher_shape(OUTPUT)?);
         let advice = "the divergence needs the same vocabulary and positions on both sides";
         TermError::same_shape("student and teacher logits", &student, &teacher, advice)?;
-        if probe.target.kind() == Kind::Int { Labels::check(rows, probe) } else { Ok(()) }
+        if probe.target.kind() == Kind::Int {
+            Labels::check(shape, self.settings.ignore_index, probe)?;
+        }
+        Ok(())
     }
 
     fn forward(&self, step: &mut Step<'_>) -> Result<Tensor<1>, TermError> {
         let axis = self.settings.class_axis;
-        let value = self.per_example(step.student_rows(axis)?, step.teacher_rows(axis)?);
+        let student = step.student_rows(axis)?;
+        let [_, classes] = student.dims();
+        let value = self.per_example(student, step.teacher_rows(axis)?);
         match step.target.kind() {
-            Kind::Int => Ok(Labels::new(step.labels()?, self.settings.ignore_index).mask_for_mean(value)),
+            Kind::Int => {
+                let labels = Labels::new(step.labels()?, classes, self.settings.ignore_index);
+                Ok(labels.mask_for_mean(value))
+            }
             Kind::Float => Ok(value),
         }
     }

@@ -1,25 +1,25 @@
 //! Gradient attention.
 //!
-//! $$ L = \frac{1}{2} \left\| J_S - J_T \right\|_2, \qquad J = \frac{\partial}{\partial x} \mathrm{CE}(f(x), y) $$
+//! `$$ L = \frac{1}{2} \left\| J_S - J_T \right\|_2, \qquad J = \frac{\partial}{\partial x} \mathrm{CE}(f(x), y) $$`
 //!
 //! What the loss depends on in the input: the student's input gradient follows the teacher's, or (without a teacher) the mirrored one of the mirrored input,
-//! $L = \frac{1}{2} \| J(x) - \mathrm{flip}(J(\mathrm{flip}(x))) \|_2$, where $J(\mathrm{flip}(x))$ is the gradient at the mirrored input.
+//! `$L = \frac{1}{2} \| J(x) - \mathrm{flip}(J(\mathrm{flip}(x))) \|_2$`, where `$J(\mathrm{flip}(x))$` is the gradient at the mirrored input.
 //! Zagoruyko, Komodakis: *Paying More Attention to Attention*, 2017, [arXiv:1612.03928](https://arxiv.org/abs/1612.03928), section 3.2. The paper's factor
-//! $\beta$ is the weight; the half is part of the formula.
+//! `$\beta$` is the weight; the half is part of the formula.
 //!
 //! The value comes from first-order gradients. Its gradient needs a second derivative, which is taken as a central difference along the direction
-//! $v = \partial L / \partial J_S$ that the value hands back:
+//! `$v = \partial L / \partial J_S$` that the value hands back:
 //!
-//! $$ \frac{\partial L}{\partial \theta} = \frac{\partial}{\partial \theta} \left\langle v, J_S \right\rangle
-//! \approx \frac{\partial}{\partial \theta} \frac{\mathrm{CE}(x + h v) - \mathrm{CE}(x - h v)}{2 h} $$
+//! `$$ \frac{\partial L}{\partial \theta} = \frac{\partial}{\partial \theta} \left\langle v, J_S \right\rangle
+//! \approx \frac{\partial}{\partial \theta} \frac{\mathrm{CE}(x + h v) - \mathrm{CE}(x - h v)}{2 h} $$`
 //!
-//! The step $h$ moves an example by `step` times its own length. A training step costs three forward and backward passes of the student and one of the
+//! The step `$h$` moves an example by `step` times its own length. A training step costs three forward and backward passes of the student and one of the
 //! teacher besides the usual ones (six of the student for the mirrored form). The models must take one float tensor.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::math::{EPSILON, l2_normalize, row_norms};
+use super::math::{EPSILON, row_norms, unit};
 use super::{CrossEntropy, CrossEntropySettings, LossSettings};
 use crate::settings::{SettingsError, in_range};
 use crate::taps::{OUTPUT, Taps};
@@ -85,7 +85,7 @@ impl LossSettings for GradientAttentionSettings {
     }
 }
 
-/// The loss: see the [settings](GradientAttentionSettings) and the formula above. An example with several rows of scores (pixels, tokens) counts with their
+/// The loss: see the [settings](GradientAttentionSettings) and the [formula](self). An example with several rows of scores (pixels, tokens) counts with their
 /// mean cross-entropy.
 ///
 /// ```
@@ -120,7 +120,7 @@ impl GradientAttention {
         };
         let difference = (gradient(input.clone(), student)? - theirs).flatten::<2>(1, D - 1);
         let distance = row_norms(difference.clone());
-        let direction = l2_normalize(difference, 1, EPSILON).reshape(input.dims());
+        let direction = unit(difference, 1, EPSILON).reshape(input.dims());
         let lengths = lengths(&input).mul_scalar(self.settings.step);
 
         let mut slope = slope(&input, &direction, &lengths, student)?;

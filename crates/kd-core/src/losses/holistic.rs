@@ -23,15 +23,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Adversarial {
-    /// $-D(t) + D(s)$. Its gradient penalty, weighted 10, is not part of these functions.
+    /// `$-D(t) + D(s)$`. Its gradient penalty, weighted 10, is not part of these functions.
     #[default]
     WganGp,
-    /// $\max(0, 1 - D(t)) + \max(0, 1 + D(s))$.
+    /// `$\max(0, 1 - D(t)) + \max(0, 1 + D(s))$`.
     Hinge,
 }
 
 impl Adversarial {
-    /// The critic's loss of the teacher's scores $D(t)$.
+    /// The critic's loss of the teacher's scores `$D(t)$`.
     pub fn critic_teacher<const D: usize>(self, scores: Tensor<D>) -> Tensor<D> {
         match self {
             Adversarial::WganGp => -scores,
@@ -39,7 +39,7 @@ impl Adversarial {
         }
     }
 
-    /// The critic's loss of the student's scores $D(s)$; detach the student's prediction before scoring it.
+    /// The critic's loss of the student's scores `$D(s)$`; detach the student's prediction before scoring it.
     pub fn critic_student<const D: usize>(self, scores: Tensor<D>) -> Tensor<D> {
         match self {
             Adversarial::WganGp => scores,
@@ -47,7 +47,7 @@ impl Adversarial {
         }
     }
 
-    /// The student's loss of its scores, $-D(s)$ either way.
+    /// The student's loss of its scores, `$-D(s)$` either way.
     pub fn student<const D: usize>(self, scores: Tensor<D>) -> Tensor<D> {
         -scores
     }

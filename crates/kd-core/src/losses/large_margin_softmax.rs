@@ -1,9 +1,9 @@
 //! Large-margin softmax.
 //!
-//! $$ L = -\log \frac{e^{\|w_y\| \|x\| \psi(\theta_y)}}{e^{\|w_y\| \|x\| \psi(\theta_y)} + \sum_{j \ne y} e^{w_j \cdot x}}, \qquad
-//!    \psi(\theta) = (-1)^k \cos(m \theta) - 2k, \quad \theta \in \left[ \tfrac{k \pi}{m}, \tfrac{(k+1) \pi}{m} \right] $$
+//! `$$ L = -\log \frac{e^{\|w_y\| \|x\| \psi(\theta_y)}}{e^{\|w_y\| \|x\| \psi(\theta_y)} + \sum_{j \ne y} e^{w_j \cdot x}}, \qquad
+//!    \psi(\theta) = (-1)^k \cos(m \theta) - 2k, \quad \theta \in \left[ \tfrac{k \pi}{m}, \tfrac{(k+1) \pi}{m} \right] $$`
 //!
-//! A softmax classifier over embeddings $x$ with learned class weights $w$, in which the angle to the own class has to be $m$ times smaller.
+//! A softmax classifier over embeddings `$x$` with learned class weights `$w$`, in which the angle to the own class has to be `$m$` times smaller.
 //! Liu, Wen, Yu, Yang: *Large-Margin Softmax Loss for Convolutional Neural Networks*, 2016, [arXiv:1612.02295](https://arxiv.org/abs/1612.02295).
 
 use std::f64::consts::PI;
@@ -13,12 +13,16 @@ use burn::tensor::{Distribution, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::relations::{norm, unit};
+use super::labels::Labels;
+use super::math::{EPSILON, norm, unit};
 use super::triplet::check_embedding;
 use crate::schedule::Schedule;
 use crate::settings::{SettingsError, in_range};
 use crate::taps::OUTPUT;
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
+
+/// The label whose rows do not count, as in [`CrossEntropy`](super::CrossEntropy).
+const IGNORED: i64 = -100;
 
 /// Settings of [`LargeMarginSoftmax`].
 ///
@@ -26,10 +30,10 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 /// |---|---|---|
 /// | `embedding` | the output | student tap: embeddings `[batch, features]` |
 /// | `classes` | none | number of classes, at least 2 |
-/// | `margin` | 2 | $m$, a whole number from 1 (the plain softmax) to 8 |
+/// | `margin` | 2 | `$m$`, a whole number from 1 (the plain softmax) to 8 |
 /// | `lambda` | 0 | weight of the plain softmax beside the margin, a number or a schedule |
 ///
-/// With `lambda` $\lambda$ the own class scores $\|w\| \|x\| (\lambda \cos \theta + \psi(\theta)) / (1 + \lambda)$. The paper starts with a large one and lowers it, as a
+/// With `lambda` `$\lambda$` the own class scores `$\|w\| \|x\| (\lambda \cos \theta + \psi(\theta)) / (1 + \lambda)$`. The paper starts with a large one and lowers it, as a
 /// hard margin is difficult from scratch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -38,9 +42,9 @@ pub struct LargeMarginSoftmaxSettings {
     pub embedding: String,
     /// Number of classes.
     pub classes: usize,
-    /// $m$.
+    /// `$m$`.
     pub margin: usize,
-    /// $\lambda$.
+    /// `$\lambda$`.
     pub lambda: Schedule,
 }
 
@@ -70,7 +74,7 @@ impl LossSettings for LargeMarginSoftmaxSettings {
     }
 }
 
-/// The loss: see the [settings](LargeMarginSoftmaxSettings) and the formula above. It owns the parameter `weight` of shape `[features, classes]`.
+/// The loss: see the [settings](LargeMarginSoftmaxSettings) and the [formula](self). It owns the parameter `weight` of shape `[features, classes]`.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -91,7 +95,7 @@ pub struct LargeMarginSoftmax {
 }
 
 impl LargeMarginSoftmax {
-    /// `embeddings`: `[batch, features]`, `weight`: `[features, classes]`, `labels`: `[batch]`, below the number of classes. Returns `[batch]`.
+    /// `embeddings`: `[batch, features]`, `weight`: `[features, classes]`, `labels`: `[batch]`, below the number of classes, or -100 for one that does not count. Returns `[batch]`.
     pub fn per_example(
         &self,
         embeddings: Tensor<2>,
@@ -100,19 +104,18 @@ impl LargeMarginSoftmax {
         lambda: f64,
     ) -> Tensor<1> {
         let lengths = norm(embeddings.clone(), 1).matmul(norm(weight.clone(), 0));
-        let cosine = unit(embeddings, 1).matmul(unit(weight, 0));
-        let [batch, classes] = cosine.dims();
-        let every = Tensor::<1, Int>::arange(0..classes as i64, &cosine.device());
-        let every = every.unsqueeze_dim::<2>(0).expand([batch, classes]);
-        let own = labels.unsqueeze_dim::<2>(1).expand([batch, classes]).equal(every).float();
+        let cosine = unit(embeddings, 1, EPSILON).matmul(unit(weight, 0, EPSILON));
+        let [_, classes] = cosine.dims();
+        let labels = Labels::new(labels, classes, IGNORED);
+        let own = labels.one_hot(classes).float();
         // Only the own class's score changes, by the difference of the two functions of the angle.
         let change = (self.psi(cosine.clone()) - cosine.clone()).div_scalar(1.0 + lambda.max(0.0));
-        let scores = lengths * (cosine + change * own.clone());
-        -(log_softmax(scores, 1) * own).sum_dim(1).squeeze_dim::<1>(1)
+        let scores = lengths * (cosine + change * own);
+        labels.mask(-labels.pick(log_softmax(scores, 1)))
     }
 
-    /// $\psi$ of the angle whose cosine is given. As $\cos(m \theta)$ is a polynomial of $\cos \theta$ (Chebyshev's), no angle is needed, whose gradient
-    /// would be infinite at 0 and $\pi$.
+    /// `$\psi$` of the angle whose cosine is given. As `$\cos(m \theta)$` is a polynomial of `$\cos \theta$` (Chebyshev's), no angle is needed, whose gradient
+    /// would be infinite at 0 and `$\pi$`.
     fn psi(&self, cosine: Tensor<2>) -> Tensor<2> {
         let margin = self.settings.margin;
         let (mut before, mut multiple) = (cosine.ones_like(), cosine.clone());
@@ -138,7 +141,8 @@ impl Term for LargeMarginSoftmax {
     fn init(&self, probe: &Probe, params: &mut TermParams<'_>) -> Result<(), TermError> {
         let Self { settings: LargeMarginSoftmaxSettings { embedding, classes, .. } } = self;
         check_embedding(probe, embedding)?;
-        let [_, features] = probe.student.get::<2>(embedding)?.dims();
+        let [batch, features] = probe.student.get::<2>(embedding)?.dims();
+        Labels::check([batch, *classes], IGNORED, probe)?;
         let bound = (3.0 / features.max(1) as f64).sqrt();
         let range = Distribution::Uniform(-bound, bound);
         params.insert("weight", Tensor::<2>::random([features, *classes], range, &probe.device))

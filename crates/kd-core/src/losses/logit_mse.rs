@@ -1,8 +1,8 @@
 //! Logit regression.
 //!
-//! $$ L = \frac{1}{C} \sum_c \left( \frac{s_c - t_c}{T} \right)^2 $$
+//! `$$ L = \frac{1}{C} \sum_c \left( \frac{s_c - t_c}{T} \right)^2 $$`
 //!
-//! Ba, Caruana: *Do Deep Nets Really Need to be Deep?*, 2014, [arXiv:1312.6184](https://arxiv.org/abs/1312.6184), with $T = 1$; TextBrewer divides
+//! Ba, Caruana: *Do Deep Nets Really Need to be Deep?*, 2014, [arXiv:1312.6184](https://arxiv.org/abs/1312.6184), with `$T = 1$`; TextBrewer divides
 //! by a temperature.
 
 use burn::tensor::Tensor;
@@ -22,7 +22,7 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct LogitMseSettings {
-    /// $T$.
+    /// `$T$`.
     pub temperature: f64,
     /// Axis of the output that holds the classes.
     pub class_axis: isize,
@@ -53,7 +53,18 @@ impl LossSettings for LogitMseSettings {
     }
 }
 
-/// The loss: see the [settings](LogitMseSettings) and the formula above.
+/// The loss: see the [settings](LogitMseSettings) and the [formula](self).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::LogitMseSettings;
+///
+/// let loss = LogitMseSettings::default().build()?;
+/// let logits = |x| Tensor::<2>::from_floats([x], &Device::flex());
+/// let per_example = loss.per_example(logits([1.0, 2.0]), logits([1.0, 6.0]));
+/// assert_eq!(per_example.into_scalar::<f32>(), 8.0); // (0² + 4²) / 2
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LogitMse {
     settings: LogitMseSettings,

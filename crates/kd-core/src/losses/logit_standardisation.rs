@@ -1,6 +1,6 @@
 //! Logit standardisation.
 //!
-//! $$ z = \frac{x - \bar x}{\sigma(x)}, \qquad L = T^2 \, \mathrm{KL}\left(\mathrm{softmax}(z_t/T) \,\|\, \mathrm{softmax}(z_s/T)\right) $$
+//! `$$ z = \frac{x - \bar x}{\sigma(x)}, \qquad L = T^2 \, \mathrm{KL}\left(\mathrm{softmax}(z_t/T) \,\|\, \mathrm{softmax}(z_s/T)\right) $$`
 //!
 //! The logits of every row lose their mean and their scale before they are compared, so that the student learns the teacher's relations between
 //! classes and not its magnitude. Sun et al.: *Logit Standardization in Knowledge Distillation*, 2024,
@@ -23,15 +23,20 @@ pub enum Standardize {
     /// Logits are taken as they are.
     #[default]
     None,
-    /// $\sigma^2 = \frac{1}{C} \sum (x - \bar x)^2$: the paper.
+    /// `$\sigma^2 = \frac{1}{C} \sum (x - \bar x)^2$`: the paper.
     Population,
-    /// $\sigma^2 = \frac{1}{C-1} \sum (x - \bar x)^2$: the authors' code and torchdistill.
+    /// `$\sigma^2 = \frac{1}{C-1} \sum (x - \bar x)^2$`: the authors' code and torchdistill.
     Sample,
 }
 
 impl Standardize {
     /// `logits`: `[rows, classes]`, likewise the result. The gradient flows through mean and deviation; a constant row becomes zero.
     pub fn apply(self, logits: Tensor<2>) -> Tensor<2> {
+        self.apply_with(logits, EPSILON)
+    }
+
+    /// As [`apply`](Self::apply), with another number than `$10^{-7}$` added to the deviation.
+    pub fn apply_with(self, logits: Tensor<2>, epsilon: f64) -> Tensor<2> {
         let [_, classes] = logits.dims();
         let divisor = match self {
             Self::None => return logits,
@@ -41,7 +46,7 @@ impl Standardize {
         let centred = logits.clone() - logits.mean_dim(1);
         let variance = centred.clone().square().sum_dim(1).div_scalar(divisor.max(1) as f64);
         let constant = variance.clone().equal_elem(0.0);
-        centred / safe_sqrt(variance).add_scalar(EPSILON).mask_fill(constant, 1.0)
+        centred / safe_sqrt(variance).add_scalar(epsilon).mask_fill(constant, 1.0)
     }
 }
 
@@ -52,10 +57,21 @@ impl Standardize {
 /// | `temperature` | 2 | above 0 |
 /// | `deviation` | `population` | `population`, `sample`; `none` leaves the logits alone |
 /// | `class-axis` | -1 | an axis of the output; negative counts from the end |
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::LogitStandardisationSettings;
+///
+/// let loss = LogitStandardisationSettings::default().build()?;
+/// let teacher = Tensor::<2>::from_floats([[3.0, 1.0, 0.0]], &Device::flex());
+/// let per_example = loss.per_example(teacher.clone() * 2.0 + 5.0, &[teacher]); // shift and scale do not matter
+/// assert!(per_example.into_scalar::<f32>().abs() < 1e-5);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct LogitStandardisationSettings {
-    /// $T$, on the scale of standardised logits.
+    /// `$T$`, on the scale of standardised logits.
     pub temperature: f64,
     /// The standard deviation that logits are divided by.
     pub deviation: Standardize,

@@ -1,11 +1,8 @@
 //! Tensor helpers that several losses share. All have finite gradients everywhere.
 
 use burn::tensor::Tensor;
-use burn::tensor::module::adaptive_avg_pool2d;
 
-use crate::term::TermError;
-
-/// The smallest norm that rows are divided by unless a loss says otherwise, as in PyTorch's `normalize`.
+/// The smallest norm that vectors are divided by unless a loss says otherwise, as in PyTorch's `normalize`.
 pub(super) const EPSILON: f64 = 1e-12;
 
 /// The square root, with gradient zero instead of infinite at zero.
@@ -14,19 +11,24 @@ pub(super) fn safe_sqrt<const D: usize>(square: Tensor<D>) -> Tensor<D> {
     square.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
 }
 
-/// Euclidean norm of every row, `[rows, columns]` to `[rows]`; the gradient at a zero row is zero.
+/// Euclidean norm along `dim`, which stays with size 1; the gradient at a zero vector is zero.
+pub(super) fn norm<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
+    safe_sqrt(x.square().sum_dim(dim))
+}
+
+/// Euclidean norm of every row, `[rows, columns]` to `[rows]`.
 pub(super) fn row_norms(rows: Tensor<2>) -> Tensor<1> {
-    safe_sqrt(rows.square().sum_dim(1)).squeeze_dim::<1>(1)
+    norm(rows, 1).squeeze_dim::<1>(1)
 }
 
-/// Divides along `dim` by `max(norm, epsilon)`: zero vectors stay zero.
-pub(super) fn l2_normalize<const D: usize>(tensor: Tensor<D>, dim: usize, epsilon: f64) -> Tensor<D> {
-    let square = tensor.clone().square().sum_dim(dim);
-    let floor = (epsilon * epsilon).max(f64::from(f32::MIN_POSITIVE));
-    tensor / square.clamp_min(floor).sqrt()
+/// Vectors along `dim` divided by `max(norm, epsilon)`. Zero vectors stay zero and take no gradient: they have no direction to turn.
+pub(super) fn unit<const D: usize>(x: Tensor<D>, dim: usize, epsilon: f64) -> Tensor<D> {
+    let norm = norm(x.clone(), dim);
+    let zero = norm.clone().lower_equal_elem(0.0);
+    x * norm.mask_fill(zero.clone(), 1.0).clamp_min(epsilon).recip().mask_fill(zero, 0.0)
 }
 
-/// $|x|^p$; the gradient at zero is zero, also for $p \le 1$.
+/// `$|x|^p$`; the gradient at zero is zero, also for `$p \le 1$`.
 pub(super) fn abs_power<const D: usize>(tensor: Tensor<D>, p: f64) -> Tensor<D> {
     if p == 1.0 {
         return tensor.abs();
@@ -38,7 +40,7 @@ pub(super) fn abs_power<const D: usize>(tensor: Tensor<D>, p: f64) -> Tensor<D> 
     tensor.abs().mask_fill(zero.clone(), 1.0).powf_scalar(p).mask_fill(zero, 0.0)
 }
 
-/// $x^p$ for a whole $p$, negative where $x$ is negative and $p$ odd; $\mathrm{sign}(x)|x|^p$ for a broken one.
+/// `$x^p$` for a whole `$p$`, negative where `$x$` is negative and `$p$` odd; `$\mathrm{sign}(x)|x|^p$` for a broken one.
 pub(super) fn signed_power<const D: usize>(tensor: Tensor<D>, p: f64) -> Tensor<D> {
     if p == 1.0 {
         return tensor;
@@ -47,56 +49,22 @@ pub(super) fn signed_power<const D: usize>(tensor: Tensor<D>, p: f64) -> Tensor<
     if p % 2.0 == 0.0 { magnitude } else { magnitude * tensor.sign().detach() }
 }
 
-/// The larger of two maps, average-pooled to the size of the smaller. The higher map is the larger; among equally high ones the wider.
-pub(super) fn pool_larger(left: Tensor<4>, right: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-    let size = |map: &Tensor<4>| {
-        let [_, _, height, width] = map.dims();
-        [height, width]
-    };
-    let (ours, theirs) = (size(&left), size(&right));
-    match ours.cmp(&theirs) {
-        std::cmp::Ordering::Greater => (adaptive_avg_pool2d(left, theirs), right),
-        std::cmp::Ordering::Less => (left, adaptive_avg_pool2d(right, ours)),
-        std::cmp::Ordering::Equal => (left, right),
-    }
+/// The same numbers as a constant, also where `x` is a leaf of the autodiff graph.
+pub(super) fn constant<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.detach().set_require_grad(false)
 }
 
-/// Refuses maps of which one is higher and the other wider: neither can be pooled to the other.
-pub(super) fn poolable(what: &str, left: &[usize], right: &[usize]) -> Result<(), TermError> {
-    let (Some([height, width]), Some([their_height, their_width])) = (left.get(2..4), right.get(2..4)) else {
-        let advice = "both must be maps `[batch, channel, height, width]`";
-        return TermError::same_shape(what, left, right, advice);
-    };
-    if (height >= their_height && width >= their_width) || (height <= their_height && width <= their_width) {
-        return Ok(());
-    }
-    let advice = "one map is higher and the other wider: choose taps of which one can be pooled to the other";
-    TermError::same_shape(what, &[*height, *width], &[*their_height, *their_width], advice)
-}
-
-/// The largest number in every window of `[batch, channel, h, w]`, with the windows of adaptive average pooling.
-pub(super) fn adaptive_max_pool2d(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let [_, _, height, width] = map.dims();
-    let rows = adaptive_max(map, 2, height, size[0]);
-    adaptive_max(rows, 3, width, size[1])
-}
-
-fn adaptive_max(map: Tensor<4>, dim: usize, from: usize, to: usize) -> Tensor<4> {
-    if from == to {
-        return map;
-    }
-    let window = |i: usize| {
-        let (start, end) = (i * from / to, ((i + 1) * from).div_ceil(to));
-        map.clone().narrow(dim, start, end - start).max_dim(dim)
-    };
-    Tensor::cat((0..to).map(window).collect(), dim)
+/// `$\log \sum \exp$` along `axis`, which stays with size 1.
+pub(super) fn log_sum_exp<const D: usize>(x: Tensor<D>, axis: usize) -> Tensor<D> {
+    let top = constant(x.clone().max_dim(axis));
+    (x - top.clone()).exp().sum_dim(axis).log() + top
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use burn::tensor::{Device, Int, Tolerance};
+    use burn::tensor::{Device, Tolerance};
 
     fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         tensor.into_data().try_to_vec().unwrap()
@@ -107,14 +75,24 @@ mod tests {
         let device = Device::flex().autodiff();
         let rows = Tensor::<2>::from_floats([[0.0, 0.0], [3.0, 4.0]], &device).require_grad();
         assert_eq!(numbers(row_norms(rows.clone())), [0.0, 5.0]);
-        let unit = l2_normalize(rows.clone(), 1, EPSILON);
-        assert_eq!(numbers(unit.clone()), [0.0, 0.0, 0.6, 0.8]);
-        let grads = (row_norms(rows.clone()).sum() + unit.square().sum()).backward();
-        let gradient = rows.grad(&grads).unwrap().into_data();
-        gradient.assert_approx_eq::<f32>(
-            &Tensor::<2>::from_floats([[0.0, 0.0], [0.6, 0.8]], &device).into_data(),
-            Tolerance::absolute(1e-6),
-        );
+        for epsilon in [EPSILON, 1e-30] {
+            let unit = unit(rows.clone(), 1, epsilon);
+            let expected = Tensor::<2>::from_floats([[0.0, 0.0], [0.6, 0.8]], &device).into_data();
+            unit.clone().into_data().assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-6));
+            // d(x / |x|) along the first axis: (y², -xy) / |x|³.
+            let first = unit.narrow(1, 0, 1).sum();
+            let gradient = numbers(rows.grad(&(first + row_norms(rows.clone()).sum()).backward()).unwrap());
+            assert_eq!(gradient[..2], [0.0, 0.0]);
+            let exact = [16.0 / 125.0 + 0.6, -12.0 / 125.0 + 0.8];
+            assert!(gradient[2..].iter().zip(exact).all(|(g, e)| (g - e).abs() < 1e-6), "{gradient:?}");
+        }
+    }
+
+    #[test]
+    fn a_vector_shorter_than_epsilon_is_divided_by_epsilon() {
+        let rows = Tensor::<2>::from_floats([[3e-9, 4e-9]], &Device::flex());
+        let numbers = numbers(unit(rows, 1, 1e-8));
+        assert!((numbers[0] - 0.3).abs() < 1e-6 && (numbers[1] - 0.4).abs() < 1e-6, "{numbers:?}");
     }
 
     #[test]
@@ -135,19 +113,18 @@ mod tests {
     }
 
     #[test]
-    fn max_pooling_takes_overlapping_windows_where_sizes_do_not_divide() {
-        let map = Tensor::<1, Int>::arange(0..15, &Device::flex()).float().reshape([1, 1, 3, 5]);
-        let pooled = adaptive_max_pool2d(map, [2, 2]);
-        assert_eq!(numbers(pooled), [7.0, 9.0, 12.0, 14.0]);
+    fn a_constant_copy_of_a_leaf_takes_no_gradient() {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<1>::from_floats([2.0], &device).require_grad();
+        let value = x.clone() * constant(x.clone());
+        let gradient = x.grad(&value.backward()).unwrap().into_scalar::<f32>();
+        assert_eq!(gradient, 2.0);
     }
 
     #[test]
-    fn only_the_larger_map_is_pooled() {
-        let device = Device::flex();
-        let (small, large) =
-            (Tensor::<4>::ones([1, 2, 3, 3], &device), Tensor::<4>::ones([1, 5, 4, 6], &device));
-        let (left, right) = pool_larger(large, small);
-        assert_eq!((left.dims(), right.dims()), ([1, 5, 3, 3], [1, 2, 3, 3]));
-        assert!(poolable("maps", &[1, 1, 4, 2], &[1, 1, 2, 4]).is_err());
+    fn log_sum_exp_of_large_scores_is_finite() {
+        let x = Tensor::<2>::from_floats([[-3000.0, -3000.0]], &Device::flex());
+        let value = log_sum_exp(x, 1).into_scalar::<f32>();
+        assert!((value - (-3000.0 + 2f32.ln())).abs() < 1e-3, "{value}");
     }
 }

@@ -1,88 +1,126 @@
-//! Distillation losses, one file each, and the table that names them.
+//! Distillation losses, one module each, and the table that names them.
 //!
-//! Every loss has settings that a recipe can hold ([`LossSettings`]), a checked type with the mathematics as plain methods on tensors, and an
-//! implementation of [`Term`]. [`METHODS`] lists them; a new loss is a new file and a new row.
+//! A loss's module states its formula, its paper and where public code differs. It has settings that a recipe can hold ([`LossSettings`]), a checked type
+//! with the mathematics as plain methods on tensors, and an implementation of [`Term`]; all types are also found here. [`METHODS`] lists the losses by
+//! name; a new loss is a new file and a new row.
+//!
+//! Every method called `per_example` returns one value per example (or row, query, anchor), unreduced; its mean over a batch is the formula.
 
-mod ab;
+pub mod ab;
+pub mod attention_transfer;
+pub mod correlation_congruence;
+pub mod crd;
+pub mod cross_entropy;
+pub mod darkrank;
+pub mod dist;
+pub mod dkd;
+pub mod factor_transfer;
+pub mod fitnets;
+pub mod fsp;
+pub mod generalised_jsd;
+pub mod gradient_attention;
+pub mod holistic;
+pub mod large_margin_softmax;
+pub mod logit_mse;
+pub mod logit_standardisation;
+pub mod multi_level;
+pub mod nst;
+pub mod ofd;
+pub mod pair_wise;
+pub mod pixel_wise;
+pub mod pkt;
+pub mod reviewkd;
+pub mod rkd;
+pub mod similarity_preserving;
+pub mod soft_targets;
+pub mod squared_error;
+pub mod triplet;
+pub mod verification;
+pub mod vid;
+
 mod adapter;
-mod attention_transfer;
 mod connector;
-mod correlation_congruence;
-mod crd;
-mod cross_entropy;
-mod darkrank;
-mod dist;
-mod dkd;
 mod elements;
-mod factor_transfer;
-mod fitnets;
-mod fsp;
-mod generalised_jsd;
 #[cfg(test)]
 mod gradient;
-mod gradient_attention;
-mod holistic;
 mod labels;
-mod large_margin_softmax;
-mod logit_mse;
-mod logit_standardisation;
 mod math;
-mod multi_level;
-mod nst;
-mod ofd;
-mod pair_wise;
+mod methods;
 mod pairs;
-mod pixel_wise;
-mod pkt;
+mod pooling;
 mod relations;
-mod reviewkd;
-mod rkd;
-mod similarity_preserving;
-mod soft_targets;
-mod squared_error;
-mod triplet;
-mod verification;
-mod vid;
 
 use serde::de::DeserializeOwned;
 
 use crate::settings::SettingsError;
 use crate::term::Term;
 
+#[doc(inline)]
 pub use ab::{ActivationBoundaries, ActivationBoundariesSettings};
+#[doc(inline)]
 pub use attention_transfer::{
     AttentionConvention, AttentionMapping, AttentionNormalizer, AttentionPooling, AttentionTransfer,
     AttentionTransferSettings,
 };
+#[doc(inline)]
 pub use correlation_congruence::{Congruence, CorrelationCongruence, CorrelationCongruenceSettings, Kernel};
+#[doc(inline)]
 pub use crd::{Crd, CrdSettings};
+#[doc(inline)]
 pub use cross_entropy::{CrossEntropy, CrossEntropySettings};
+#[doc(inline)]
 pub use darkrank::{DarkRank, DarkRankSettings, Transfer};
+#[doc(inline)]
 pub use dist::{Dist, DistSettings};
+#[doc(inline)]
 pub use dkd::{Dkd, DkdSettings};
 pub use elements::Elements;
+#[doc(inline)]
 pub use factor_transfer::{Factor, FactorDistance, FactorTransfer, FactorTransferSettings};
+#[doc(inline)]
 pub use fitnets::{FitNets, FitNetsSettings};
+#[doc(inline)]
 pub use fsp::{Fsp, FspDistance, FspPooling, FspSettings};
+#[doc(inline)]
 pub use generalised_jsd::{GeneralisedJsd, GeneralisedJsdSettings};
+#[doc(inline)]
 pub use gradient_attention::{GradientAttention, GradientAttentionSettings, GradientComparison};
+#[doc(inline)]
 pub use holistic::Adversarial;
+#[doc(inline)]
 pub use large_margin_softmax::{LargeMarginSoftmax, LargeMarginSoftmaxSettings};
+#[doc(inline)]
 pub use logit_mse::{LogitMse, LogitMseSettings};
+#[doc(inline)]
 pub use logit_standardisation::{LogitStandardisationSettings, Standardize};
+pub use methods::{METHODS, Method, by_name};
+#[doc(inline)]
 pub use multi_level::{MultiLevel, MultiLevelSettings};
+#[doc(inline)]
 pub use nst::{Nst, NstKernel, NstSettings};
+#[doc(inline)]
 pub use ofd::{Margin, Ofd, OfdSettings};
+#[doc(inline)]
 pub use pair_wise::{PairWise, PairWiseSettings, RegionPool, VectorNorm};
+#[doc(inline)]
 pub use pixel_wise::{PixelWise, PixelWiseSettings};
+#[doc(inline)]
 pub use pkt::{Neighbours, Pkt, PktSettings};
+#[doc(inline)]
 pub use reviewkd::{ReviewKd, ReviewKdSettings};
+#[doc(inline)]
 pub use rkd::{Rkd, RkdSettings, Tuples};
+#[doc(inline)]
 pub use similarity_preserving::{RowNorm, SimilarityPreserving, SimilarityPreservingSettings};
+#[doc(inline)]
 pub use soft_targets::{Divergence, Ensemble, SoftTargets, SoftTargetsSettings, TemperatureScale};
+#[doc(inline)]
 pub use squared_error::{SquaredError, SquaredErrorSettings};
+#[doc(inline)]
 pub use triplet::{Triplet, TripletSettings, Triplets};
+#[doc(inline)]
 pub use verification::{Verification, VerificationSettings};
+#[doc(inline)]
 pub use vid::{Vid, VidSettings};
 
 /// Settings of a loss as a recipe writes them: unknown keys are refused, missing ones have defaults.
@@ -95,258 +133,4 @@ pub trait LossSettings: DeserializeOwned {
     /// # Errors
     /// [`SettingsError`], with key, value and allowed range.
     fn build(self) -> Result<Self::Loss, SettingsError>;
-}
-
-/// A row of [`METHODS`].
-pub struct Method {
-    /// The name in recipes, in the field's standard terms.
-    pub name: &'static str,
-    /// One line on what it does.
-    pub summary: &'static str,
-    /// Where it was published.
-    pub paper: &'static str,
-    /// The weight its paper (or its public code) uses beside a cross-entropy of weight 1.
-    pub weight: f64,
-    build: fn(toml::Table) -> Result<Box<dyn Term>, SettingsError>,
-}
-
-/// Every loss there is.
-pub const METHODS: &[Method] = &[
-    Method {
-        name: "cross-entropy",
-        summary: "hard labels, with label smoothing, class weights and ignored labels",
-        paper: "Szegedy et al. 2016, arXiv:1512.00567 (label smoothing)",
-        weight: 1.0,
-        build: build::<CrossEntropySettings>,
-    },
-    Method {
-        name: "squared-error",
-        summary: "squared distance to a regression target",
-        paper: "Gauss 1809",
-        weight: 1.0,
-        build: build::<SquaredErrorSettings>,
-    },
-    Method {
-        name: "soft-targets",
-        summary: "tempered class probabilities of one or several teachers",
-        paper: "Hinton, Vinyals, Dean 2015, arXiv:1503.02531",
-        weight: 0.9,
-        build: build::<SoftTargetsSettings>,
-    },
-    Method {
-        name: "logit-mse",
-        summary: "squared distance of logits",
-        paper: "Ba, Caruana 2014, arXiv:1312.6184",
-        weight: 1.0,
-        build: build::<LogitMseSettings>,
-    },
-    Method {
-        name: "decoupled",
-        summary: "target-class and non-target parts of the soft targets, weighted apart (DKD)",
-        paper: "Zhao et al. 2022, arXiv:2203.08679",
-        weight: 1.0,
-        build: build::<DkdSettings>,
-    },
-    Method {
-        name: "dist",
-        summary: "correlation of predictions within samples and within classes",
-        paper: "Huang et al. 2022, arXiv:2205.10536",
-        weight: 1.0,
-        build: build::<DistSettings>,
-    },
-    Method {
-        name: "logit-standardisation",
-        summary: "soft targets on logits without mean and scale",
-        paper: "Sun et al. 2024, arXiv:2403.01427",
-        weight: 9.0,
-        build: build::<LogitStandardisationSettings>,
-    },
-    Method {
-        name: "multi-level",
-        summary: "soft targets with batch and class correlations at several temperatures",
-        paper: "Jin, Wang, Lin 2023, CVPR",
-        weight: 1.0,
-        build: build::<MultiLevelSettings>,
-    },
-    Method {
-        name: "generalised-jsd",
-        summary: "generalised Jensen-Shannon divergence of token distributions (GKD)",
-        paper: "Agarwal et al. 2024, arXiv:2306.13649",
-        weight: 1.0,
-        build: build::<GeneralisedJsdSettings>,
-    },
-    Method {
-        name: "fitnets",
-        summary: "hidden features through a learned regressor (hints)",
-        paper: "Romero et al. 2015, arXiv:1412.6550",
-        weight: 100.0,
-        build: build::<FitNetsSettings>,
-    },
-    Method {
-        name: "attention-transfer",
-        summary: "where in the image a layer is active",
-        paper: "Zagoruyko, Komodakis 2017, arXiv:1612.03928",
-        weight: 1000.0,
-        build: build::<AttentionTransferSettings>,
-    },
-    Method {
-        name: "gradient-attention",
-        summary: "what in the input the loss depends on (gradients), of the teacher or of the mirrored image",
-        paper: "Zagoruyko, Komodakis 2017, arXiv:1612.03928",
-        weight: 1.0,
-        build: build::<GradientAttentionSettings>,
-    },
-    Method {
-        name: "fsp",
-        summary: "how the channels at both ends of a section go together",
-        paper: "Yim, Joo, Bae, Kim, CVPR 2017",
-        weight: 1.0,
-        build: build::<FspSettings>,
-    },
-    Method {
-        name: "nst",
-        summary: "what the neurons of a layer select, as a set (maximum mean discrepancy)",
-        paper: "Huang, Wang 2017, arXiv:1707.01219",
-        weight: 50.0,
-        build: build::<NstSettings>,
-    },
-    Method {
-        name: "factor-transfer",
-        summary: "compressed features (factors) through a learned translator",
-        paper: "Kim, Park, Kwak 2018, arXiv:1802.04977",
-        weight: 500.0,
-        build: build::<FactorTransferSettings>,
-    },
-    Method {
-        name: "reviewkd",
-        summary: "maps and their averages over coarser and coarser grids (hierarchical context loss)",
-        paper: "Chen et al. 2021, arXiv:2104.09044",
-        weight: 1.0,
-        build: build::<ReviewKdSettings>,
-    },
-    Method {
-        name: "rkd",
-        summary: "distances and angles between the examples of a batch",
-        paper: "Park et al. 2019, arXiv:1904.05068",
-        weight: 1.0,
-        build: build::<RkdSettings>,
-    },
-    Method {
-        name: "darkrank",
-        summary: "the ranking of similarities within a batch",
-        paper: "Chen et al. 2018, arXiv:1707.01220",
-        weight: 2.0,
-        build: build::<DarkRankSettings>,
-    },
-    Method {
-        name: "similarity-preserving",
-        summary: "row-normalised similarities of the activations of a batch",
-        paper: "Tung, Mori 2019, arXiv:1907.09682",
-        weight: 3000.0,
-        build: build::<SimilarityPreservingSettings>,
-    },
-    Method {
-        name: "correlation-congruence",
-        summary: "Gaussian-kernel correlations between the examples of a batch",
-        paper: "Peng et al. 2019, arXiv:1904.01802",
-        weight: 100.0,
-        build: build::<CorrelationCongruenceSettings>,
-    },
-    Method {
-        name: "pkt",
-        summary: "similarities within a batch as probabilities",
-        paper: "Passalis, Tefas 2018, arXiv:1803.10837",
-        weight: 500.0,
-        build: build::<PktSettings>,
-    },
-    Method {
-        name: "pixel-wise",
-        summary: "class probabilities of every position of a dense prediction",
-        paper: "Liu et al. 2019, arXiv:1903.04197",
-        weight: 10.0,
-        build: build::<PixelWiseSettings>,
-    },
-    Method {
-        name: "pair-wise",
-        summary: "similarities between the regions of a feature map",
-        paper: "Liu et al. 2019, arXiv:1903.04197",
-        weight: 1.0,
-        build: build::<PairWiseSettings>,
-    },
-    Method {
-        name: "large-margin-softmax",
-        summary: "hard labels through a classifier with an angular margin, for embeddings",
-        paper: "Liu et al. 2016, arXiv:1612.02295",
-        weight: 1.0,
-        build: build::<LargeMarginSoftmaxSettings>,
-    },
-    Method {
-        name: "verification",
-        summary: "distances of pairs of equal and of different classes",
-        paper: "Sun et al. 2014, arXiv:1406.4773",
-        weight: 1.0,
-        build: build::<VerificationSettings>,
-    },
-    Method {
-        name: "triplet",
-        summary: "positives nearer to an anchor than negatives, by a margin",
-        paper: "Schroff et al. 2015, arXiv:1503.03832",
-        weight: 1.0,
-        build: build::<TripletSettings>,
-    },
-    Method {
-        name: "overhaul",
-        summary: "features before the ReLU, negative ones down to a margin only (OFD)",
-        paper: "Heo et al. 2019, arXiv:1904.01866",
-        weight: 1e-3,
-        build: build::<OfdSettings>,
-    },
-    Method {
-        name: "activation-boundaries",
-        summary: "on which side of zero features lie before the ReLU",
-        paper: "Heo et al. 2019, arXiv:1811.03233",
-        weight: 3e-3,
-        build: build::<ActivationBoundariesSettings>,
-    },
-    Method {
-        name: "vid",
-        summary: "features predicted with a learned variance per channel",
-        paper: "Ahn et al. 2019, arXiv:1904.05835",
-        weight: 1.0,
-        build: build::<VidSettings>,
-    },
-    Method {
-        name: "crd",
-        summary: "embeddings of the same sample told from those of others, out of a memory",
-        paper: "Tian, Krishnan, Isola 2020, arXiv:1910.10699",
-        weight: 0.8,
-        build: build::<CrdSettings>,
-    },
-];
-
-/// The loss called `name`, from the rest of its table in a recipe.
-///
-/// ```
-/// let term = kd_core::losses::by_name("soft-targets", toml::toml! { temperature = 4.0 })?;
-/// assert!(term.wants().needs_teacher);
-/// let error = kd_core::losses::by_name("soft-targets", toml::toml! { temprature = 4.0 }).unwrap_err();
-/// assert!(error.to_string().contains("temprature"));
-/// # Ok::<(), kd_core::SettingsError>(())
-/// ```
-///
-/// # Errors
-/// [`SettingsError::UnknownLoss`], or what is wrong with the settings.
-pub fn by_name(name: &str, settings: toml::Table) -> Result<Box<dyn Term>, SettingsError> {
-    let method = METHODS.iter().find(|method| method.name == name).ok_or_else(|| {
-        let known = METHODS.iter().map(|method| method.name.to_owned()).collect();
-        SettingsError::UnknownLoss { name: name.to_owned(), known }
-    })?;
-    (method.build)(settings)
-        .map_err(|error| SettingsError::Loss { loss: name.to_owned(), message: error.to_string() })
-}
-
-fn build<S: LossSettings>(settings: toml::Table) -> Result<Box<dyn Term>, SettingsError> {
-    let parsed: S =
-        settings.try_into().map_err(|e: toml::de::Error| SettingsError::Parse(e.message().to_owned()))?;
-    Ok(Box::new(parsed.build()?))
 }

@@ -1,8 +1,8 @@
 //! Multi-level logit distillation.
 //!
-//! $$ L = \sum_T \Big( \frac{T^2}{B} \sum_i \mathrm{KL}(p^t_i \| p^s_i) + \frac{1}{B} \| P_s P_s^\top - P_t P_t^\top \|_F^2 + \frac{1}{C} \| P_s^\top P_s - P_t^\top P_t \|_F^2 \Big) $$
+//! `$$ L = \sum_T \Big( \frac{T^2}{B} \sum_i \mathrm{KL}(p^t_i \| p^s_i) + \frac{1}{B} \| P_s P_s^\top - P_t P_t^\top \|_F^2 + \frac{1}{C} \| P_s^\top P_s - P_t^\top P_t \|_F^2 \Big) $$`
 //!
-//! with probabilities $P$ (`[batch, class]`) at several temperatures: predictions are aligned per instance, between the samples of a batch and between classes.
+//! with probabilities `$P$` (`[batch, class]`) at several temperatures: predictions are aligned per instance, between the samples of a batch and between classes.
 //! Jin, Wang, Lin: *Multi-level Logit Distillation*, CVPR 2023. The authors' code also drops unsure samples and compares two augmentations of every image;
 //! the loss here is the one of the formula.
 
@@ -26,7 +26,7 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct MultiLevelSettings {
-    /// The temperatures $T$ that the loss sums over.
+    /// The temperatures `$T$` that the loss sums over.
     pub temperatures: Vec<f64>,
     /// Weight of the instance level.
     pub instance: f64,
@@ -78,7 +78,19 @@ impl LossSettings for MultiLevelSettings {
     }
 }
 
-/// The loss: see the [settings](MultiLevelSettings) and the formula above.
+/// The loss: see the [settings](MultiLevelSettings) and the [formula](self).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::MultiLevelSettings;
+///
+/// let loss = MultiLevelSettings { temperatures: vec![1.0, 4.0], ..Default::default() }.build()?;
+/// let teacher = Tensor::<2>::from_floats([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]], &Device::flex());
+/// let per_example = loss.per_example(teacher.clone(), teacher.clone());
+/// assert!(per_example.abs().max().into_scalar::<f32>() < 1e-5);
+/// assert!(loss.per_example(-teacher.clone(), teacher).min().into_scalar::<f32>() > 0.1);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct MultiLevel {
     settings: MultiLevelSettings,

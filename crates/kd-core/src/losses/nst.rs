@@ -1,31 +1,32 @@
 //! Neuron selectivity transfer.
 //!
-//! $$ L = \frac{1}{C_T^2} \sum_{i,i'} k(t_i, t_{i'}) + \frac{1}{C_S^2} \sum_{j,j'} k(s_j, s_{j'}) - \frac{2}{C_T C_S} \sum_{i,j} k(t_i, s_j) $$
+//! `$$ L = \frac{1}{C_T^2} \sum_{i,i'} k(t_i, t_{i'}) + \frac{1}{C_S^2} \sum_{j,j'} k(s_j, s_{j'}) - \frac{2}{C_T C_S} \sum_{i,j} k(t_i, s_j) $$`
 //!
 //! The squared maximum mean discrepancy between two sets of directions: every channel of a map, flattened over its positions and scaled to length one, is
 //! one sample of what a neuron selects. Channel counts need not match; of two maps of different size the larger is average-pooled first.
 //! Huang, Wang: *Like What You Like: Knowledge Distill via Neuron Selectivity Transfer*, 2017, [arXiv:1707.01219](https://arxiv.org/abs/1707.01219).
-//! The paper's and all public code's kernel is the polynomial one with $d = 2$, $c = 0$.
+//! The paper's and all public code's kernel is the polynomial one with `$d = 2$`, `$c = 0$`.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::math::{EPSILON, l2_normalize, pool_larger, poolable};
+use super::math::{EPSILON, unit};
 use super::pairs::TapPairs;
+use super::pooling::{pool_larger, poolable};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
-/// The kernel $k(x, y)$.
+/// The kernel `$k(x, y)$`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NstKernel {
-    /// $x^\top y$: compares the mean directions only.
+    /// `$x^\top y$`: compares the mean directions only.
     Linear,
-    /// $(x^\top y + c)^d$.
+    /// `$(x^\top y + c)^d$`.
     #[default]
     Polynomial,
-    /// $\exp(-\|x - y\|^2 / 2\sigma^2)$, where $\sigma^2$ is the example's mean squared distance between a teacher's and a student's channel, taken
+    /// `$\exp(-\|x - y\|^2 / 2\sigma^2)$`, where `$\sigma^2$` is the example's mean squared distance between a teacher's and a student's channel, taken
     /// as a constant.
     Gaussian,
 }
@@ -46,11 +47,11 @@ pub struct NstSettings {
     pub student: Vec<String>,
     /// Teacher taps.
     pub teacher: Vec<String>,
-    /// $k$.
+    /// `$k$`.
     pub kernel: NstKernel,
-    /// $d$.
+    /// `$d$`.
     pub degree: u32,
-    /// $c$.
+    /// `$c$`.
     pub offset: f64,
 }
 
@@ -87,7 +88,7 @@ impl LossSettings for NstSettings {
     }
 }
 
-/// The loss: see the [settings](NstSettings) and the formula above. The terms of several pairs are added.
+/// The loss: see the [settings](NstSettings) and the [formula](self). The terms of several pairs are added.
 ///
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
@@ -110,7 +111,7 @@ impl Nst {
     /// `student` and `teacher`: features `[batch, channel, h, w]` of any channels and size. Returns `[batch]`.
     pub fn per_example(&self, student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
         let (student, teacher) = pool_larger(student, teacher);
-        let directions = |map: Tensor<4>| l2_normalize(map.flatten::<3>(2, 3), 2, EPSILON);
+        let directions = |map: Tensor<4>| unit(map.flatten::<3>(2, 3), 2, EPSILON);
         let (student, teacher) = (directions(student), directions(teacher));
         let variance = match self.settings.kernel {
             NstKernel::Gaussian => Some(mean(squared_distances(&teacher, &student)).detach()),

@@ -1,9 +1,9 @@
 //! Overhaul of feature distillation.
 //!
-//! $$ L = \sum_i d_p\big(\max(t_i, m_c),\, r(s)_i\big), \qquad d_p(t, s) = \begin{cases} 0 & s \le t \le 0 \\\\ (t - s)^2 & \text{otherwise} \end{cases} $$
+//! `$$ L = \sum_i d_p\big(\max(t_i, m_c),\, r(s)_i\big), \qquad d_p(t, s) = \begin{cases} 0 & s \le t \le 0 \\ (t - s)^2 & \text{otherwise} \end{cases} $$`
 //!
-//! on features *before* the ReLU: the teacher's negative values are raised to a margin $m_c < 0$ per channel, and a student that is already below them is left
-//! alone (partial $L_2$). $r$ is a connector: 1×1 convolution and batch normalisation. Heo et al.: *A Comprehensive Overhaul of Feature Distillation*, 2019,
+//! on features *before* the ReLU: the teacher's negative values are raised to a margin `$m_c < 0$` per channel, and a student that is already below them is left
+//! alone (partial `$L_2$`). `$r$` is a connector: 1×1 convolution and batch normalisation. Heo et al.: *A Comprehensive Overhaul of Feature Distillation*, 2019,
 //! [arXiv:1904.01866](https://arxiv.org/abs/1904.01866). Of several pairs the last has weight 1, each one before it half of the next; the paper's weight of the whole
 //! is 1/1000.
 
@@ -23,7 +23,7 @@ const NEGLIGIBLE: f64 = 1e-3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Margin {
-    /// $E[x \mid x < 0]$ of a normal variable, as the paper takes it from the weight and bias of the teacher's batch normalisation. Here its mean and deviation are
+    /// `$E[x \mid x < 0]$` of a normal variable, as the paper takes it from the weight and bias of the teacher's batch normalisation. Here its mean and deviation are
     /// those of the teacher's values in the dry run before the first step, unless `margins` gives the numbers; constant over the run.
     #[default]
     Normal,
@@ -78,8 +78,22 @@ impl LossSettings for OfdSettings {
     }
 }
 
-/// The loss: see the [settings](OfdSettings) and the formula above. Every pair owns `<student tap>.connector.{weight, gamma, beta}` and, with
+/// The loss: see the [settings](OfdSettings) and the [formula](self). Every pair owns `<student tap>.connector.{weight, gamma, beta}` and, with
 /// [`Margin::Normal`], the buffer `<student tap>.margin`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::OfdSettings;
+///
+/// let taps = |tap: &str| vec![tap.to_owned()];
+/// let loss = OfdSettings { student: taps("conv3"), teacher: taps("conv3"), ..Default::default() }.build()?;
+/// let device = Device::flex();
+/// let map = |x: [f32; 3]| Tensor::<4>::from_floats([[[x]]], &device);
+/// // Below a negative teacher nothing is asked; above it and below a positive one, the square of the way to go.
+/// let per_example = loss.per_example(map([-3.0, 1.0, 0.0]), map([-9.0, -9.0, 2.0]), Tensor::from_floats([-1.0], &device));
+/// assert_eq!(per_example.into_scalar::<f32>(), 0.0 + 4.0 + 4.0);
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Ofd {
     pairs: TapPairs,
@@ -89,7 +103,7 @@ pub struct Ofd {
 }
 
 impl Ofd {
-    /// $E[x \mid x < 0]$ of normal variables, one per channel: `deviation` and `mean` are the weight (its sign does not matter) and the bias of the teacher's batch
+    /// `$E[x \mid x < 0]$` of normal variables, one per channel: `deviation` and `mean` are the weight (its sign does not matter) and the bias of the teacher's batch
     /// normalisation. A channel that is hardly ever negative gets minus three deviations.
     pub fn margins(deviation: &[f64], mean: &[f64]) -> Vec<f64> {
         deviation.iter().zip(mean).map(|(&deviation, &mean)| margin(deviation.abs(), mean)).collect()

@@ -1,8 +1,8 @@
 //! Pair-wise distillation of feature maps.
 //!
-//! $$ L = \frac{1}{R^2} \sum_{i,j} \left( a_{ij}^s - a_{ij}^t \right)^2, \qquad a_{ij} = \frac{f_i \cdot f_j}{\|f_i\| \|f_j\|} $$
+//! `$$ L = \frac{1}{R^2} \sum_{i,j} \left( a_{ij}^s - a_{ij}^t \right)^2, \qquad a_{ij} = \frac{f_i \cdot f_j}{\|f_i\| \|f_j\|} $$`
 //!
-//! over the $R$ regions of a feature map, each pooled to one vector $f_i$. Liu, Chen, Liu et al.: *Structured Knowledge Distillation for Semantic
+//! over the `$R$` regions of a feature map, each pooled to one vector `$f_i$`. Liu, Chen, Liu et al.: *Structured Knowledge Distillation for Semantic
 //! Segmentation*, 2019, [arXiv:1903.04197](https://arxiv.org/abs/1903.04197).
 
 use burn::tensor::Tensor;
@@ -11,8 +11,8 @@ use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
+use super::math::{EPSILON, constant, norm, unit};
 use super::pairs::TapPairs;
-use super::relations::{constant, norm, unit};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -31,10 +31,10 @@ pub enum RegionPool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VectorNorm {
-    /// $f / \|f\|$, with its whole gradient.
+    /// `$f / \|f\|$`, with its whole gradient.
     #[default]
     Differentiated,
-    /// $f / (\|f\| + 10^{-8})$ with the norm as a constant, as the authors' code does: the gradient also has a part along $f$.
+    /// `$f / (\|f\| + 10^{-8})$` with the norm as a constant, as the authors' code does: the gradient also has a part along `$f$`.
     Detached,
 }
 
@@ -93,7 +93,7 @@ impl LossSettings for PairWiseSettings {
     }
 }
 
-/// The loss: see the [settings](PairWiseSettings) and the formula above.
+/// The loss: see the [settings](PairWiseSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -137,11 +137,11 @@ impl PairWise {
         }
     }
 
-    /// $a$, `[batch, regions, regions]`.
+    /// `$a$`, `[batch, regions, regions]`.
     fn similarities(&self, map: Tensor<4>) -> Tensor<3> {
         let vectors = map.flatten::<3>(2, 3);
         let unit = match self.settings.norm {
-            VectorNorm::Differentiated => unit(vectors, 1),
+            VectorNorm::Differentiated => unit(vectors, 1, EPSILON),
             VectorNorm::Detached => vectors.clone() / constant(norm(vectors, 1)).add_scalar(1e-8),
         };
         unit.clone().swap_dims(1, 2).matmul(unit)

@@ -1,8 +1,8 @@
 //! Pixel-wise distillation of dense predictions.
 //!
-//! $$ L = \frac{T^2}{HW} \sum_{x} \mathrm{KL}\left(\mathrm{softmax}(t_x / T) \,\|\, \mathrm{softmax}(s_x / T)\right) $$
+//! `$$ L = \frac{T^2}{HW} \sum_{x} \mathrm{KL}\left(\mathrm{softmax}(t_x / T) \,\|\, \mathrm{softmax}(s_x / T)\right) $$`
 //!
-//! over the positions $x$ of a map of class scores, with $T = 1$. Liu, Chen, Liu et al.: *Structured Knowledge Distillation for Semantic
+//! over the positions `$x$` of a map of class scores, with `$T = 1$`. Liu, Chen, Liu et al.: *Structured Knowledge Distillation for Semantic
 //! Segmentation*, 2019, [arXiv:1903.04197](https://arxiv.org/abs/1903.04197), beside the [pair-wise](super::PairWise) and the holistic
 //! ([`Adversarial`](super::Adversarial)) loss.
 
@@ -31,7 +31,7 @@ pub struct PixelWiseSettings {
     pub student: Vec<String>,
     /// Teacher taps.
     pub teacher: Vec<String>,
-    /// $T$.
+    /// `$T$`.
     pub temperature: f64,
     /// Comparison of the distributions.
     pub divergence: Divergence,
@@ -63,7 +63,7 @@ impl LossSettings for PixelWiseSettings {
     }
 }
 
-/// The loss: see the [settings](PixelWiseSettings) and the formula above.
+/// The loss: see the [settings](PixelWiseSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

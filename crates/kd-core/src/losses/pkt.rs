@@ -1,17 +1,18 @@
 //! Probabilistic knowledge transfer.
 //!
-//! $$ L_i = \sum_j p_{j|i} \log \frac{p_{j|i}}{q_{j|i}}, \qquad
-//!    p_{j|i} = \frac{K(t_i, t_j)}{\sum_k K(t_i, t_k)}, \quad K(a, b) = \tfrac{1}{2} \left( \cos(a, b) + 1 \right) $$
+//! `$$ L_i = \sum_j p_{j|i} \log \frac{p_{j|i}}{q_{j|i}}, \qquad
+//!    p_{j|i} = \frac{K(t_i, t_j)}{\sum_k K(t_i, t_k)}, \quad K(a, b) = \tfrac{1}{2} \left( \cos(a, b) + 1 \right) $$`
 //!
-//! $q$ is the same of the student: each example's similarities to the others as a probability distribution. Passalis, Tefas: *Learning Deep Representations
+//! `$q$` is the same of the student: each example's similarities to the others as a probability distribution. Passalis, Tefas: *Learning Deep Representations
 //! with Probabilistic Knowledge Transfer*, 2018, [arXiv:1803.10837](https://arxiv.org/abs/1803.10837).
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
+use super::math::norm;
 use super::pairs::TapPairs;
-use super::relations::{diagonal, norm};
+use super::relations::diagonal;
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -22,7 +23,7 @@ pub enum Neighbours {
     /// All other examples, summed, as in the paper.
     #[default]
     Others,
-    /// All examples and the example itself, averaged: $\frac{1}{B} \sum_j$, as the authors' public code, RepDistiller and Knowledge-Distillation-Zoo do.
+    /// All examples and the example itself, averaged: `$\frac{1}{B} \sum_j$`, as the authors' public code, RepDistiller and Knowledge-Distillation-Zoo do.
     WithSelf,
 }
 
@@ -73,7 +74,7 @@ impl LossSettings for PktSettings {
     }
 }
 
-/// The loss: see the [settings](PktSettings) and the formula above.
+/// The loss: see the [settings](PktSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -106,7 +107,7 @@ impl Pkt {
         row.squeeze_dim::<1>(1)
     }
 
-    /// $p$, `[batch, features]` to `[batch, batch]`.
+    /// `$p$`, `[batch, features]` to `[batch, batch]`.
     fn probabilities(&self, features: Tensor<2>) -> Tensor<2> {
         let [batch, _] = features.dims();
         let unit = features.clone() / norm(features, 1).add_scalar(self.settings.epsilon);

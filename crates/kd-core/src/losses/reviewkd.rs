@@ -1,9 +1,9 @@
 //! The hierarchical context loss of knowledge review.
 //!
-//! $$ L = \frac{\sum_{l=0}^{m} \gamma^l \, \mathrm{mse}\left(\mathrm{pool}_l(s), \mathrm{pool}_l(t)\right)}{\sum_{l=0}^{m} \gamma^l} $$
+//! `$$ L = \frac{\sum_{l=0}^{m} \gamma^l \, \mathrm{mse}\left(\mathrm{pool}_l(s), \mathrm{pool}_l(t)\right)}{\sum_{l=0}^{m} \gamma^l} $$`
 //!
 //! Level 0 compares the maps as they are, the others their averages over a grid of 4×4, 2×2 and 1×1 cells, each level counting half of the one before
-//! ($\gamma = 1/2$). Grids not smaller than the map's height are left out.
+//! (`$\gamma = 1/2$`). Grids not smaller than the map's height are left out.
 //! Chen et al.: *Distilling Knowledge via Knowledge Review*, 2021, [arXiv:2104.09044](https://arxiv.org/abs/2104.09044).
 //!
 //! This is the loss, for pairs of taps of equal height and width. The paper's fusion of several student stages (attention-based fusion) is not part of it: where
@@ -14,7 +14,7 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use serde::{Deserialize, Serialize};
 
 use super::pairs::TapPairs;
-use super::{LossSettings, adapter};
+use super::{Elements, LossSettings, adapter};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -25,7 +25,8 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 /// | `student` | none | student taps: maps `[batch, channel, h, w]` |
 /// | `teacher` | none | the teacher taps they follow, as many, with the same height and width |
 /// | `grids` | `[4, 2, 1]` | cells per side of every further level, each at least 1 |
-/// | `decay` | 0.5 | above 0, at most 1: $\gamma$ |
+/// | `decay` | 0.5 | above 0, at most 1: `$\gamma$` |
+/// | `elements` | `mean` | `mean` (the formula), `sum`: of every level's squares over channels and positions |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ReviewKdSettings {
@@ -37,11 +38,14 @@ pub struct ReviewKdSettings {
     pub grids: Vec<usize>,
     /// Weight of a level relative to the one before.
     pub decay: f64,
+    /// Reduction of every level's squares.
+    pub elements: Elements,
 }
 
 impl Default for ReviewKdSettings {
     fn default() -> Self {
-        Self { student: Vec::new(), teacher: Vec::new(), grids: vec![4, 2, 1], decay: 0.5 }
+        let (student, teacher) = (Vec::new(), Vec::new());
+        Self { student, teacher, grids: vec![4, 2, 1], decay: 0.5, elements: Elements::Mean }
     }
 }
 
@@ -67,7 +71,7 @@ impl LossSettings for ReviewKdSettings {
     }
 }
 
-/// The loss: see the [settings](ReviewKdSettings) and the formula above. The terms of several pairs are added. Where channel counts differ, a pair owns
+/// The loss: see the [settings](ReviewKdSettings) and the [formula](self). The terms of several pairs are added. Where channel counts differ, a pair owns
 /// an adapter `<student tap>.adapter` of shape `[teacher channels, student channels]`.
 ///
 /// ```
@@ -92,21 +96,18 @@ impl ReviewKd {
     pub fn per_example(&self, student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
         let [_, _, height, _] = student.dims();
         let difference = student - teacher;
-        let mut sum = mean_square(difference.clone());
+        let squares = |difference: Tensor<4>| self.settings.elements.reduce(difference.square());
+        let mut sum = squares(difference.clone());
         let (mut weight, mut total) = (1.0, 1.0);
         // Pooling is linear: the difference of the averages is the average of the difference.
         for &cells in self.settings.grids.iter().filter(|&&cells| cells < height) {
             weight *= self.settings.decay;
             total += weight;
             let pooled = adaptive_avg_pool2d(difference.clone(), [cells, cells]);
-            sum = sum + mean_square(pooled).mul_scalar(weight);
+            sum = sum + squares(pooled).mul_scalar(weight);
         }
         sum.div_scalar(total)
     }
-}
-
-fn mean_square(difference: Tensor<4>) -> Tensor<1> {
-    difference.square().flatten::<2>(1, 3).mean_dim(1).squeeze_dim::<1>(1)
 }
 
 fn adapter_of(student: &str) -> String {
@@ -150,7 +151,9 @@ mod tests {
 
     fn loss(grids: Vec<usize>, decay: f64) -> ReviewKd {
         let taps = || vec!["map".to_owned()];
-        ReviewKdSettings { student: taps(), teacher: taps(), grids, decay }.build().unwrap()
+        ReviewKdSettings { student: taps(), teacher: taps(), grids, decay, ..Default::default() }
+            .build()
+            .unwrap()
     }
 
     #[test]

@@ -1,22 +1,23 @@
 //! Relational knowledge distillation.
 //!
-//! $$ L_D = \sum_{i \ne j} \ell\left( \frac{|t_i - t_j|}{\mu_t}, \frac{|s_i - s_j|}{\mu_s} \right), \qquad
-//!    L_A = \sum_{i \ne j \ne k} \ell\left( \cos \angle t_j t_i t_k, \cos \angle s_j s_i s_k \right) $$
+//! `$$ L_D = \sum_{i \ne j} \ell\left( \frac{|t_i - t_j|}{\mu_t}, \frac{|s_i - s_j|}{\mu_s} \right), \qquad
+//!    L_A = \sum_{i \ne j \ne k} \ell\left( \cos \angle t_j t_i t_k, \cos \angle s_j s_i s_k \right) $$`
 //!
-//! $\ell$ is the Huber loss with $\delta = 1$, $\mu$ the mean distance of the batch; the student's is differentiated through.
+//! `$\ell$` is the Huber loss with `$\delta = 1$`, `$\mu$` the mean distance of the batch; the student's is differentiated through.
 //! Park, Kim, Lu, Cho: *Relational Knowledge Distillation*, 2019, [arXiv:1904.05068](https://arxiv.org/abs/1904.05068). The paper writes sums; its
 //! weights of 25 and 50 belong to means over the tuples ([`Tuples`]), as here.
 //!
 //! The number of angles is cubic in the batch. They are computed for `chunk` anchors at a time and only their gradient with respect to the
-//! directions is kept: for batch $B$ and $D$ features the loss holds $O(\mathrm{chunk} \cdot B^2)$ numbers at once besides the $O(B^2 D)$ of the pairwise
-//! differences, never $B^3$. At $B = 384$, $D = 64$, forward and backward peak at 217 MB for the whole process; one tensor of all angles is 226 MB.
+//! directions is kept: for batch `$B$` and `$D$` features the loss holds `$O(\mathrm{chunk} \cdot B^2)$` numbers at once besides the `$O(B^2 D)$` of the pairwise
+//! differences, never `$B^3$`. At `$B = 384$`, `$D = 64$`, forward and backward peak at 217 MB for the whole process; one tensor of all angles is 226 MB.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
+use super::math::{EPSILON, constant, norm, unit};
 use super::pairs::TapPairs;
-use super::relations::{EPSILON, constant, diagonal, differences, norm, unit};
+use super::relations::{diagonal, differences};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -27,8 +28,8 @@ pub enum Tuples {
     /// Pairs and triples of distinct examples, as the paper has them.
     #[default]
     Distinct,
-    /// All $B^2$ and $B^3$, degenerate ones included, as the authors' code and RepDistiller do. Degenerate tuples add (almost) nothing to the
-    /// sum, so the mean is lower by about $1/B$ and $3/B$.
+    /// All `$B^2$` and `$B^3$`, degenerate ones included, as the authors' code and RepDistiller do. Degenerate tuples add (almost) nothing to the
+    /// sum, so the mean is lower by about `$1/B$` and `$3/B$`.
     All,
 }
 
@@ -95,7 +96,7 @@ impl LossSettings for RkdSettings {
     }
 }
 
-/// The loss: see the [settings](RkdSettings) and the formula above.
+/// The loss: see the [settings](RkdSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -161,7 +162,7 @@ impl Rkd {
             Tuples::Distinct => (batch.saturating_sub(1) * batch.saturating_sub(2)).max(1),
             Tuples::All => batch * batch,
         };
-        let (student, teacher) = (unit(student, 2), unit(teacher, 2));
+        let (student, teacher) = (unit(student, 2, EPSILON), unit(teacher, 2, EPSILON));
         let chunk = |start: usize| {
             let anchors = self.settings.chunk.min(batch - start);
             self.angle_chunk(
@@ -175,8 +176,8 @@ impl Rkd {
 
     /// Sum over all angles of some anchors, from directions `[anchors, batch, features]`.
     ///
-    /// The angles are computed off the autodiff graph. With $d_{jk}$ the derivative of the Huber loss, symmetric in $j$ and $k$, the gradient with
-    /// respect to the direction $u_j$ is $2 \sum_k d_{jk} u_k$: the graph keeps that, of the size of the directions, instead of every angle.
+    /// The angles are computed off the autodiff graph. With `$d_{jk}$` the derivative of the Huber loss, symmetric in `$j$` and `$k$`, the gradient with
+    /// respect to the direction `$u_j$` is `$2 \sum_k d_{jk} u_k$`: the graph keeps that, of the size of the directions, instead of every angle.
     fn angle_chunk(&self, student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
         let cosines = |u: &Tensor<3>| u.clone().matmul(u.clone().swap_dims(1, 2));
         let fixed = constant(student.clone());
@@ -193,7 +194,7 @@ impl Rkd {
     }
 }
 
-/// $x^2 / 2$, and $|x| - 1/2$ beyond 1.
+/// `$x^2 / 2$`, and `$|x| - 1/2$` beyond 1.
 fn huber<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let near = x.clone().clamp(-1.0, 1.0);
     near.clone() * (x - near.mul_scalar(0.5))

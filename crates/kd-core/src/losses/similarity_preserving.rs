@@ -1,16 +1,16 @@
 //! Similarity-preserving distillation.
 //!
-//! $$ L = \frac{1}{B^2} \left\| \hat G_t - \hat G_s \right\|_F^2, \qquad G = A A^\top, \quad \hat G_{i \cdot} = \frac{G_{i \cdot}}{\|G_{i \cdot}\|} $$
+//! `$$ L = \frac{1}{B^2} \left\| \hat G_t - \hat G_s \right\|_F^2, \qquad G = A A^\top, \quad \hat G_{i \cdot} = \frac{G_{i \cdot}}{\|G_{i \cdot}\|} $$`
 //!
-//! with $A$ the activations of the batch, flattened to one row per example. Tung, Mori: *Similarity-Preserving Knowledge Distillation*, 2019,
+//! with `$A$` the activations of the batch, flattened to one row per example. Tung, Mori: *Similarity-Preserving Knowledge Distillation*, 2019,
 //! [arXiv:1907.09682](https://arxiv.org/abs/1907.09682).
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
+use super::math::{EPSILON, unit};
 use super::pairs::TapPairs;
-use super::relations::{EPSILON, unit};
 use crate::settings::SettingsError;
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -18,10 +18,10 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RowNorm {
-    /// $\sqrt{\sum_j G_{ij}^2}$, as in the paper, RepDistiller and Knowledge-Distillation-Zoo.
+    /// `$\sqrt{\sum_j G_{ij}^2}$`, as in the paper, RepDistiller and Knowledge-Distillation-Zoo.
     #[default]
     L2,
-    /// $\sum_j |G_{ij}|$, as torchdistill does.
+    /// `$\sum_j |G_{ij}|$`, as torchdistill does.
     L1,
 }
 
@@ -61,7 +61,7 @@ impl LossSettings for SimilarityPreservingSettings {
     }
 }
 
-/// The loss: see the [settings](SimilarityPreservingSettings) and the formula above.
+/// The loss: see the [settings](SimilarityPreservingSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -90,11 +90,10 @@ impl SimilarityPreserving {
     fn similarities(&self, activations: Tensor<2>) -> Tensor<2> {
         let gram = activations.clone().matmul(activations.transpose());
         match self.row_norm {
-            RowNorm::L2 => unit(gram, 1),
+            RowNorm::L2 => unit(gram, 1, EPSILON),
             RowNorm::L1 => {
                 let sum = gram.clone().abs().sum_dim(1);
-                let dead = sum.clone().lower_equal_elem(EPSILON);
-                gram * sum.mask_fill(dead.clone(), 1.0).recip().mask_fill(dead, 0.0)
+                gram / sum.clamp_min(EPSILON)
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Soft targets.
 //!
-//! $$ L = T^2 \, \mathrm{KL}\left(\mathrm{softmax}(t/T) \,\|\, \mathrm{softmax}(s/T)\right) $$
+//! `$$ L = T^2 \, \mathrm{KL}\left(\mathrm{softmax}(t/T) \,\|\, \mathrm{softmax}(s/T)\right) $$`
 //!
 //! Hinton, Vinyals, Dean: *Distilling the Knowledge in a Neural Network*, 2015, [arXiv:1503.02531](https://arxiv.org/abs/1503.02531).
-//! The factor $T^2$ keeps the gradient's size independent of the temperature; libraries disagree on it, so it has a name here ([`TemperatureScale`]).
+//! The factor `$T^2$` keeps the gradient's size independent of the temperature; libraries disagree on it, so it has a name here ([`TemperatureScale`]).
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, softmax};
@@ -18,10 +18,10 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TemperatureScale {
-    /// $T^2$, as in the paper.
+    /// `$T^2$`, as in the paper.
     #[default]
     Squared,
-    /// $T$, as OKDDip's code does.
+    /// `$T$`, as OKDDip's code does.
     Linear,
     /// 1, as TextBrewer, PocketFlow and TRL do.
     None,
@@ -42,10 +42,10 @@ impl TemperatureScale {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Divergence {
-    /// $\mathrm{KL}(t \| s)$: zero when they agree.
+    /// `$\mathrm{KL}(t \| s)$`: zero when they agree.
     #[default]
     Kl,
-    /// $-\sum t \log s$: the same gradient, without the teacher's entropy.
+    /// `$-\sum t \log s$`: the same gradient, without the teacher's entropy.
     CrossEntropy,
 }
 
@@ -73,7 +73,7 @@ pub enum Ensemble {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct SoftTargetsSettings {
-    /// $T$: the higher, the softer.
+    /// `$T$`: the higher, the softer.
     pub temperature: f64,
     /// Factor on the loss.
     pub scale: TemperatureScale,
@@ -119,7 +119,7 @@ impl LossSettings for SoftTargetsSettings {
     }
 }
 
-/// The loss: see the [settings](SoftTargetsSettings) and the formula above.
+/// The loss: see the [settings](SoftTargetsSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

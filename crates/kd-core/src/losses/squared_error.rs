@@ -1,6 +1,6 @@
 //! Squared error against the target, for regression.
 //!
-//! $$ L = \frac{1}{D} \sum_d (s_d - y_d)^2 $$
+//! `$$ L = \frac{1}{D} \sum_d (s_d - y_d)^2 $$`
 //!
 //! The loss a regression network trains on beside what its teacher says; [`LogitMse`](super::LogitMse) is the same distance to a teacher.
 
@@ -34,7 +34,16 @@ impl LossSettings for SquaredErrorSettings {
     }
 }
 
-/// The loss: see the formula in the module's documentation.
+/// The loss: see the [formula](self).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::SquaredError;
+///
+/// let numbers = |x| Tensor::<2>::from_floats([x], &Device::flex());
+/// let per_example = SquaredError::per_example(numbers([1.0, 2.0]), numbers([1.0, 6.0]));
+/// assert_eq!(per_example.into_scalar::<f32>(), 8.0); // (0² + 4²) / 2
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SquaredError;
 

@@ -1,8 +1,8 @@
 //! Triplet loss.
 //!
-//! $$ L = \left[ \|x_a - x_p\|^2 - \|x_a - x_n\|^2 + m \right]_+ $$
+//! `$$ L = \left[ \|x_a - x_p\|^2 - \|x_a - x_n\|^2 + m \right]_+ $$`
 //!
-//! pulls an anchor towards examples of its class (positives $p$) and pushes it away from others (negatives $n$), on embeddings of unit length. Schroff,
+//! pulls an anchor towards examples of its class (positives `$p$`) and pushes it away from others (negatives `$n$`), on embeddings of unit length. Schroff,
 //! Kalenichenko, Philbin: *FaceNet: A Unified Embedding for Face Recognition and Clustering*, 2015, [arXiv:1503.03832](https://arxiv.org/abs/1503.03832).
 
 use burn::tensor::activation::relu;
@@ -10,7 +10,8 @@ use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::relations::{diagonal, differences, unit};
+use super::math::{EPSILON, unit};
+use super::relations::{diagonal, differences};
 use crate::settings::{SettingsError, in_range};
 use crate::taps::OUTPUT;
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
@@ -19,7 +20,7 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Triplets {
-    /// Every anchor with every positive and every negative; holds $B^3$ numbers for a batch of $B$.
+    /// Every anchor with every positive and every negative; holds `$B^3$` numbers for a batch of `$B$`.
     #[default]
     All,
     /// Every anchor with its farthest positive and its nearest negative: Hermans et al. 2017, [arXiv:1703.07737](https://arxiv.org/abs/1703.07737).
@@ -39,7 +40,7 @@ pub enum Triplets {
 pub struct TripletSettings {
     /// Student tap.
     pub embedding: String,
-    /// $m$.
+    /// `$m$`.
     pub margin: f64,
     /// Triplets that count.
     pub triplets: Triplets,
@@ -71,7 +72,7 @@ impl LossSettings for TripletSettings {
     }
 }
 
-/// The loss: see the [settings](TripletSettings) and the formula above.
+/// The loss: see the [settings](TripletSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -93,7 +94,7 @@ impl Triplet {
     /// `embeddings`: `[batch, features]`, `labels`: `[batch]`. Returns `[batch]`, one value per anchor, scaled so that their plain mean is the mean over
     /// the batch's triplets; zero where there is none.
     pub fn per_example(&self, embeddings: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-        let embeddings = if self.settings.normalize { unit(embeddings, 1) } else { embeddings };
+        let embeddings = if self.settings.normalize { unit(embeddings, 1, EPSILON) } else { embeddings };
         let squares = differences(embeddings).square().sum_dim(2).squeeze_dim::<2>(2);
         let same = same_class(labels);
         let [batch, _] = same.dims();

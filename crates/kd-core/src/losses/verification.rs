@@ -1,6 +1,6 @@
 //! Verification loss: the contrastive form on pairs.
 //!
-//! $$ L_{ij} = \begin{cases} \tfrac{1}{2} \|x_i - x_j\|^2 & y_i = y_j \\ \tfrac{1}{2} \left[ m - \|x_i - x_j\| \right]_+^2 & y_i \ne y_j \end{cases} $$
+//! `$$ L_{ij} = \begin{cases} \tfrac{1}{2} \|x_i - x_j\|^2 & y_i = y_j \\ \tfrac{1}{2} \left[ m - \|x_i - x_j\| \right]_+^2 & y_i \ne y_j \end{cases} $$`
 //!
 //! Sun, Wang, Tang: *Deep Learning Face Representation by Joint Identification-Verification* (DeepID2), 2014,
 //! [arXiv:1406.4773](https://arxiv.org/abs/1406.4773). Embeddings are brought to unit length first, as DarkRank does.
@@ -10,7 +10,8 @@ use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::LossSettings;
-use super::relations::{diagonal, distances, unit};
+use super::math::{EPSILON, unit};
+use super::relations::{diagonal, distances};
 use super::triplet::{check_embedding, same_class};
 use crate::settings::{SettingsError, in_range};
 use crate::taps::OUTPUT;
@@ -28,7 +29,7 @@ use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 pub struct VerificationSettings {
     /// Student tap.
     pub embedding: String,
-    /// $m$: distance beyond which different classes are far enough apart.
+    /// `$m$`: distance beyond which different classes are far enough apart.
     pub margin: f64,
     /// Whether embeddings are brought to unit length.
     pub normalize: bool,
@@ -58,7 +59,7 @@ impl LossSettings for VerificationSettings {
     }
 }
 
-/// The loss: see the [settings](VerificationSettings) and the formula above.
+/// The loss: see the [settings](VerificationSettings) and the [formula](self).
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -80,7 +81,7 @@ impl Verification {
     /// `embeddings`: `[batch, features]`, `labels`: `[batch]`. Returns `[batch]`: every example's mean over its pairs with all others, zero for a
     /// batch of one.
     pub fn per_example(&self, embeddings: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-        let embeddings = if self.settings.normalize { unit(embeddings, 1) } else { embeddings };
+        let embeddings = if self.settings.normalize { unit(embeddings, 1, EPSILON) } else { embeddings };
         let distances = distances(embeddings);
         let [batch, _] = distances.dims();
         let gap = relu(-distances.clone() + self.settings.margin);

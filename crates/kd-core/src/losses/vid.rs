@@ -1,18 +1,18 @@
 //! Variational information distillation.
 //!
-//! $$ L = \frac{1}{2\,CHW} \sum_{c,h,w} \left( \log \sigma_c^2 + \frac{(t_{chw} - \mu(s)_{chw})^2}{\sigma_c^2} \right), \qquad \sigma_c^2 = \mathrm{softplus}(\alpha_c) + \varepsilon $$
+//! `$$ L = \frac{1}{2\,CHW} \sum_{c,h,w} \left( \log \sigma_c^2 + \frac{(t_{chw} - \mu(s)_{chw})^2}{\sigma_c^2} \right), \qquad \sigma_c^2 = \mathrm{softplus}(\alpha_c) + \varepsilon $$`
 //!
-//! A lower bound on the mutual information of teacher and student features is maximised: a learned regressor $\mu$ (three 1×1 convolutions without bias, ReLU between)
+//! A lower bound on the mutual information of teacher and student features is maximised: a learned regressor `$\mu$` (three 1×1 convolutions without bias, ReLU between)
 //! predicts the teacher's map from the student's, with a learned variance per channel. Ahn et al.: *Variational Information Distillation for Knowledge Transfer*, 2019,
 //! [arXiv:1904.05835](https://arxiv.org/abs/1904.05835). The paper sums over the elements; its authors' code, as here, takes the mean.
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, softplus};
-use burn::tensor::{Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::math::{pool_larger, poolable};
 use super::pairs::TapPairs;
-use super::{FitNets, LossSettings};
+use super::pooling::{pool_larger, poolable};
+use super::{LossSettings, adapter};
 use crate::settings::{SettingsError, in_range};
 use crate::term::{Probe, Step, Term, TermError, TermParams, Wants};
 
@@ -34,9 +34,9 @@ pub struct VidSettings {
     pub teacher: Vec<String>,
     /// Channels inside the regressor; the teacher's if not given.
     pub hidden_channels: Option<usize>,
-    /// $\sigma_c^2$ before the first step.
+    /// `$\sigma_c^2$` before the first step.
     pub initial_variance: f64,
-    /// $\varepsilon$.
+    /// `$\varepsilon$`.
     pub epsilon: f64,
 }
 
@@ -74,7 +74,21 @@ impl LossSettings for VidSettings {
     }
 }
 
-/// The loss: see the [settings](VidSettings) and the formula above. Every pair owns `<student tap>.regressor.{0, 1, 2}` and `<student tap>.log_scale` ($\alpha$).
+/// The loss: see the [settings](VidSettings) and the [formula](self). Every pair owns `<student tap>.regressor.{0, 1, 2}` and `<student tap>.log_scale` (`$\alpha$`).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_core::losses::{Vid, VidSettings};
+///
+/// let taps = || vec!["stage3".to_owned()];
+/// let loss = VidSettings { student: taps(), teacher: taps(), ..Default::default() }.build()?;
+/// let device = Device::flex();
+/// let log_scale = Tensor::<1>::full([2], Vid::initial_log_scale(1.0, 1e-5), &device); // a variance of 1
+/// let prediction = Tensor::<4>::ones([1, 2, 4, 4], &device);
+/// let per_example = loss.per_example(prediction.clone(), prediction + 2.0, log_scale);
+/// assert!((per_example.into_scalar::<f32>() - 2.0).abs() < 1e-5); // 2² / 2
+/// # Ok::<(), kd_core::SettingsError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Vid {
     pairs: TapPairs,
@@ -84,17 +98,17 @@ pub struct Vid {
 }
 
 impl Vid {
-    /// $\alpha$ whose variance is `variance`, which is above `epsilon`.
+    /// `$\alpha$` whose variance is `variance`, which is above `epsilon`.
     pub fn initial_log_scale(variance: f64, epsilon: f64) -> f64 {
         let excess = variance - epsilon;
         excess + (-(-excess).exp()).ln_1p()
     }
 
-    /// $\mu$: `map` `[batch, channel, h, w]` through 1×1 convolutions `[to, from]` with ReLU between them.
+    /// `$\mu$`: `map` `[batch, channel, h, w]` through 1×1 convolutions `[to, from]` with ReLU between them.
     pub fn regress(map: Tensor<4>, weights: [Tensor<2>; 3]) -> Tensor<4> {
         let [first, second, third] = weights;
-        let hidden = relu(FitNets::regress(map, first));
-        FitNets::regress(relu(FitNets::regress(hidden, second)), third)
+        let hidden = relu(adapter::project(map, first));
+        adapter::project(relu(adapter::project(hidden, second)), third)
     }
 
     /// Student's and teacher's map, the larger average-pooled to the size of the smaller.
@@ -102,7 +116,7 @@ impl Vid {
         pool_larger(student, teacher)
     }
 
-    /// `prediction` $\mu(s)$ and `teacher`: `[batch, channel, h, w]`, alike; `log_scale`: `[channel]`. Returns `[batch]`.
+    /// `prediction` `$\mu(s)$` and `teacher`: `[batch, channel, h, w]`, alike; `log_scale`: `[channel]`. Returns `[batch]`.
     pub fn per_example(&self, prediction: Tensor<4>, teacher: Tensor<4>, log_scale: Tensor<1>) -> Tensor<1> {
         let variance = softplus(log_scale, 1.0).add_scalar(self.epsilon).unsqueeze_dims::<4>(&[0, 2, 3]);
         let nats = (prediction - teacher).square() / variance.clone() + variance.log();
@@ -123,12 +137,9 @@ impl Term for Vid {
             poolable(&format!("taps `{student}` and `{teacher}`"), &ours, &theirs)?;
             let (from, to) = (ours[1], theirs[1]);
             let hidden = self.hidden_channels.unwrap_or(to);
-            for (layer, [from, to]) in
-                [[from, hidden], [hidden, hidden], [hidden, to]].into_iter().enumerate()
-            {
-                let bound = (6.0 / from.max(1) as f64).sqrt();
-                let uniform = Distribution::Uniform(-bound, bound);
-                let weight = Tensor::<2>::random([to, from], uniform, &probe.device);
+            let layers = [[from, hidden], [hidden, hidden], [hidden, to]];
+            for (layer, channels) in layers.into_iter().enumerate() {
+                let weight = adapter::weight(channels, &probe.device);
                 params.insert(&format!("{student}.regressor.{layer}"), weight)?;
             }
             let log_scale = Self::initial_log_scale(self.initial_variance, self.epsilon);

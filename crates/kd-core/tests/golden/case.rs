@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor};
+use kd_core::Value;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 /// Why a case failed or could not run.
 pub type Failure = String;
@@ -18,9 +19,9 @@ pub struct Case {
     #[serde(rename = "case")]
     pub name: String,
     pub source: String,
-    params: Value,
+    params: Json,
     inputs: BTreeMap<String, Input>,
-    expected: BTreeMap<String, Value>,
+    expected: BTreeMap<String, Json>,
     #[serde(skip)]
     leaves: RefCell<BTreeMap<String, Tensor<1>>>,
 }
@@ -45,7 +46,7 @@ impl Case {
 
     /// A case whose function is not known.
     pub fn unknown<T>(&self) -> Result<T, Failure> {
-        Err(format!("no function is known for source `{}`", self.source))
+        Err(format!("no function is known for source `{}` and a name that starts so", self.source))
     }
 
     pub fn has(&self, input: &str) -> bool {
@@ -75,6 +76,32 @@ impl Case {
         Ok(self.flat(name)?.reshape(shape))
     }
 
+    /// As [`leaf`](Self::leaf), of rank 1 to 4.
+    pub fn leaf_value(&self, name: &str) -> Result<Value, Failure> {
+        Ok(match self.rank(name)? {
+            1 => self.leaf::<1>(name)?.into(),
+            2 => self.leaf::<2>(name)?.into(),
+            3 => self.leaf::<3>(name)?.into(),
+            _ => self.leaf::<4>(name)?.into(),
+        })
+    }
+
+    /// As [`constant`](Self::constant), of rank 1 to 4.
+    pub fn constant_value(&self, name: &str) -> Result<Value, Failure> {
+        Ok(match self.rank(name)? {
+            1 => self.constant::<1>(name)?.into(),
+            2 => self.constant::<2>(name)?.into(),
+            3 => self.constant::<3>(name)?.into(),
+            _ => self.constant::<4>(name)?.into(),
+        })
+    }
+
+    /// Labels of any rank in one row.
+    pub fn labels(&self) -> Result<Tensor<1, Int>, Failure> {
+        let data: Vec<i64> = self.input("labels")?.data.iter().map(|&x| x as i64).collect();
+        Ok(Tensor::from_ints(data.as_slice(), &self.device()))
+    }
+
     fn flat(&self, name: &str) -> Result<Tensor<1>, Failure> {
         let data: Vec<f32> = self.input(name)?.data.iter().map(|&x| x as f32).collect();
         Ok(Tensor::from_floats(data.as_slice(), &self.device()))
@@ -84,44 +111,58 @@ impl Case {
     pub fn ints<const D: usize>(&self, name: &str) -> Result<Tensor<D, Int>, Failure> {
         let input = self.input(name)?;
         let shape = shape::<D>(name, &input.shape)?;
-        let data: Vec<i32> = input.data.iter().map(|&x| x as i32).collect();
+        let data: Vec<i64> = input.data.iter().map(|&x| x as i64).collect();
         Ok(Tensor::<1, Int>::from_ints(data.as_slice(), &self.device()).reshape(shape))
     }
 
-    /// A hyper-parameter; an error if it is missing or null.
+    /// A hyper-parameter, where the case gives one; null counts as absent.
+    pub fn param(&self, key: &str) -> Option<&Json> {
+        self.params.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The hyper-parameter in the type that `read` finds, if there is one.
+    fn optional<'a, T>(
+        &'a self,
+        key: &str,
+        kind: &str,
+        read: impl Fn(&'a Json) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let wrong = |value| format!("params.{key} is {value}, not {kind}");
+        self.param(key).map(|value| read(value).ok_or_else(|| wrong(value))).transpose()
+    }
+
     pub fn number(&self, key: &str) -> Result<f64, Failure> {
-        self.number_or_null(key)?.ok_or_else(|| format!("params.{key} is null"))
+        self.optional_number(key)?.ok_or_else(|| missing(key))
     }
 
-    /// A hyper-parameter that may be null, but must be there.
-    pub fn number_or_null(&self, key: &str) -> Result<Option<f64>, Failure> {
-        let value = self.params.get(key).ok_or_else(|| format!("params.{key} is missing"))?;
-        Ok(value.as_f64())
-    }
-
-    pub fn param(&self, key: &str) -> Option<&Value> {
-        self.params.get(key)
+    pub fn optional_number(&self, key: &str) -> Result<Option<f64>, Failure> {
+        self.optional(key, "a number", Json::as_f64)
     }
 
     pub fn text(&self, key: &str) -> Result<&str, Failure> {
-        let value = self.params.get(key).and_then(Value::as_str);
-        value.ok_or_else(|| format!("params.{key} is missing or not a text"))
+        self.optional_text(key)?.ok_or_else(|| missing(key))
+    }
+
+    pub fn optional_text(&self, key: &str) -> Result<Option<&str>, Failure> {
+        self.optional(key, "a text", Json::as_str)
     }
 
     pub fn flag(&self, key: &str) -> Result<bool, Failure> {
-        let value = self.params.get(key).and_then(Value::as_bool);
-        value.ok_or_else(|| format!("params.{key} is missing or not a boolean"))
+        self.optional(key, "a boolean", Json::as_bool)?.ok_or_else(|| missing(key))
     }
 
     pub fn numbers(&self, key: &str) -> Result<Vec<f64>, Failure> {
-        let list = self.params.get(key).and_then(Value::as_array);
-        let list = list.ok_or_else(|| format!("params.{key} is missing or not a list"))?;
-        list.iter().map(|x| x.as_f64().ok_or_else(|| format!("params.{key} holds {x}"))).collect()
+        self.optional_numbers(key)?.ok_or_else(|| missing(key))
+    }
+
+    pub fn optional_numbers(&self, key: &str) -> Result<Option<Vec<f64>>, Failure> {
+        let numbers = |list: &Json| list.as_array()?.iter().map(Json::as_f64).collect();
+        self.optional(key, "a list of numbers", numbers)
     }
 
     /// Compares the loss and the gradient of every input that has a recorded one.
     pub fn check(&self, loss: Tensor<1>) -> Result<(), Failure> {
-        let expected = self.expected.get("loss").and_then(Value::as_f64).ok_or("expected.loss is missing")?;
+        let expected = self.expected.get("loss").and_then(Json::as_f64).ok_or("expected.loss is missing")?;
         let value = f64::from(loss.clone().into_scalar::<f32>());
         close("loss", &[value as f32], &[expected])?;
         let Some(grads) = self.expected.get("grads") else { return Ok(()) };
@@ -147,8 +188,8 @@ impl Case {
     pub fn check_output<const D: usize>(&self, key: &str, value: &Tensor<D>) -> Result<(), Failure> {
         let recorded = self.expected.get(key).ok_or_else(|| format!("expected.{key} is missing"))?;
         let recorded = match recorded {
-            Value::Object(_) => parse::<Input>(key, recorded)?.data,
-            Value::Array(_) => parse(key, recorded)?,
+            Json::Object(_) => parse::<Input>(key, recorded)?.data,
+            Json::Array(_) => parse(key, recorded)?,
             _ => vec![parse(key, recorded)?],
         };
         let value = value.clone().into_data().try_to_vec::<f32>().map_err(|e| format!("{e:?}"))?;
@@ -157,11 +198,20 @@ impl Case {
 
     fn input(&self, name: &str) -> Result<&Input, Failure> {
         let missing = || format!("there is no input `{name}`; there are {:?}", self.inputs());
-        self.inputs.get(name).ok_or_else(missing)
+        let input = self.inputs.get(name).ok_or_else(missing)?;
+        let (size, numbers) = (input.shape.iter().product::<usize>(), input.data.len());
+        if size != numbers {
+            return Err(format!("input `{name}` of shape {:?} holds {numbers} numbers", input.shape));
+        }
+        Ok(input)
     }
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(key: &str, value: &Value) -> Result<T, Failure> {
+fn missing(key: &str) -> Failure {
+    format!("params.{key} is missing")
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(key: &str, value: &Json) -> Result<T, Failure> {
     T::deserialize(value).map_err(|error| format!("expected.{key}: {error}"))
 }
 

@@ -10,11 +10,12 @@
 mod case;
 mod families;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use case::{Case, Failure};
-use families::FAMILIES;
+use families::{FAMILIES, Run};
 
 fn main() -> ExitCode {
     let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         match cases(&folder.join(format!("{family}.json"))) {
             Ok(cases) => {
                 let failures: Vec<_> =
-                    cases.iter().filter_map(|case| Some((case, run(case).err()?))).collect();
+                    cases.iter().filter_map(|case| Some((case, attempt(*run, case).err()?))).collect();
                 println!("{family}: {} of {}", cases.len() - failures.len(), cases.len());
                 failures.iter().for_each(|(case, why)| println!("    {}: {why}", case.name));
                 passed += cases.len() - failures.len();
@@ -41,6 +42,11 @@ fn main() -> ExitCode {
     }
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs a case; a panic is a failure of this case alone.
+fn attempt(run: Run, case: &Case) -> Result<(), Failure> {
+    catch_unwind(AssertUnwindSafe(|| run(case))).unwrap_or_else(|_| Err("panicked: see above".to_owned()))
 }
 
 fn cases(path: &Path) -> Result<Vec<Case>, Failure> {

@@ -1,6 +1,7 @@
 use burn::tensor::Tensor;
 use kd_core::losses::{ActivationBoundaries, ActivationBoundariesSettings, Elements, Ofd};
 
+use super::layers::{layers, weighted_sum, weights};
 use crate::case::{Case, Failure};
 
 /// What RepDistiller multiplies the sum over elements by.
@@ -28,12 +29,19 @@ pub fn run(case: &Case) -> Result<(), Failure> {
         return case.check(pair(case, Elements::Mean)?.mean());
     }
     if case.is("mid_level.py", "torchdistill_ab") {
-        let value = pair(case, Elements::Sum)? * case.number("weight")?;
-        return match case.text("reduction")? {
-            "mean" | "batchmean" => case.check(value.mean()),
-            "sum" => case.check(value.sum()),
-            other => Err(format!("reduction `{other}` is not known")),
+        let loss = loss(case, Elements::Sum)?;
+        let layers = layers(case)?;
+        let weights = match case.optional_number("weight")? {
+            Some(weight) => vec![weight; layers.len()],
+            None => weights(case, layers.len())?,
         };
+        // torchdistill sums for every other word.
+        let mean = case.optional_text("reduction")?.unwrap_or("mean") == "mean";
+        let terms = layers.into_iter().map(|(student, teacher)| {
+            let per_example = loss.per_example(student, teacher);
+            if mean { per_example.mean() } else { per_example.sum() }
+        });
+        return case.check(weighted_sum(terms.collect(), weights)?);
     }
     case.unknown()
 }

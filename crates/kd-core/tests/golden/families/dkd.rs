@@ -20,5 +20,5 @@ pub fn check(case: &Case, standardize: Standardize) -> Result<(), Failure> {
     };
     let loss = settings.build().map_err(|e| e.to_string())?;
     let (student, teacher) = (case.leaf("student")?, case.constant("teacher")?);
-    case.check(loss.per_example(student, teacher, case.ints("labels")?).mean())
+    case.check(loss.per_example(student, teacher, case.labels()?).mean())
 }

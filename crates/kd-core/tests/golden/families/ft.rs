@@ -17,11 +17,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
     } else if case.is("ft.py", "zoo_ft") {
         paper
     } else if case.is("mid_level.py", "torchdistill_ft") {
-        sum = match case.text("reduction")? {
-            "mean" => false,
-            "sum" => true,
-            other => return Err(format!("reduction `{other}` is not known")),
-        };
+        sum = case.optional_text("reduction")?.unwrap_or("mean") != "mean";
         let power = case.number("p")?;
         // With p = 1 that code averages over elements too, with another p over the batch only.
         let distance = if power == 1.0 && !sum { FactorDistance::Mean } else { FactorDistance::Norm };

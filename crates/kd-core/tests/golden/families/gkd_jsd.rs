@@ -9,10 +9,9 @@ pub fn run(case: &Case) -> Result<(), Failure> {
     if !case.is("gkd_trainer.py", "gkd_") {
         return case.unknown();
     }
-    let optional = |key: &str| case.param(key).map(|_| case.number(key)).transpose();
     let mut settings = GeneralisedJsdSettings::default();
-    settings.beta = optional("beta")?.unwrap_or(settings.beta);
-    settings.temperature = optional("temperature")?.unwrap_or(settings.temperature);
+    settings.beta = case.optional_number("beta")?.unwrap_or(settings.beta);
+    settings.temperature = case.optional_number("temperature")?.unwrap_or(settings.temperature);
     let ignore = settings.ignore_index;
     let loss = settings.build().map_err(|e| e.to_string())?;
 
@@ -22,16 +21,16 @@ pub fn run(case: &Case) -> Result<(), Failure> {
     let mut per_token = loss.per_example(rows(student)?, rows(case.constant("teacher")?)?);
     let mut tokens = None;
     if case.has("labels") {
-        let labels = case.ints::<2>("labels")?.reshape([batch * length]);
+        let labels = case.labels()?;
         let counted = labels.not_equal_elem(ignore).float();
         tokens = Some(f64::from(counted.clone().sum().into_scalar::<f32>()));
         per_token = per_token * counted;
     }
     let sum = per_token.sum();
-    if let Some(items) = optional("num_items_in_batch")? {
+    if let Some(items) = case.optional_number("num_items_in_batch")? {
         return case.check(sum / items);
     }
-    match case.param("reduction").map(|_| case.text("reduction")).transpose()?.unwrap_or("batchmean") {
+    match case.optional_text("reduction")?.unwrap_or("batchmean") {
         "batchmean" => case.check(sum / tokens.map_or(batch as f64, |tokens| tokens.max(1.0))),
         "mean" => case.check(sum / (tokens.unwrap_or((batch * length) as f64) * classes as f64)),
         "sum" => case.check(sum),

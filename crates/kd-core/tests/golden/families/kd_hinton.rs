@@ -1,5 +1,4 @@
 use burn::tensor::Tensor;
-use kd_core::Value;
 use kd_core::losses::{
     CrossEntropySettings, Divergence, LogitMseSettings, SoftTargetsSettings, TemperatureScale,
 };
@@ -36,12 +35,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
 
 /// The logits of both sides, the last axis being the classes.
 fn logits(case: &Case) -> Result<(Tensor<2>, Tensor<2>), Failure> {
-    let values: [Value; 2] = match case.rank("student")? {
-        2 => [case.leaf::<2>("student")?.into(), case.constant::<2>("teacher")?.into()],
-        3 => [case.leaf::<3>("student")?.into(), case.constant::<3>("teacher")?.into()],
-        4 => [case.leaf::<4>("student")?.into(), case.constant::<4>("teacher")?.into()],
-        rank => return Err(format!("logits of rank {rank} are not known")),
-    };
+    let values = [case.leaf_value("student")?, case.constant_value("teacher")?];
     let [student, teacher] = values.map(|value| value.rows(-1).map_err(|e| e.to_string()));
     Ok((student?, teacher?))
 }
@@ -55,7 +49,7 @@ fn soft(case: &Case, scale: TemperatureScale, divergence: Divergence) -> Result<
 
 fn hard(case: &Case) -> Result<Tensor<1>, Failure> {
     let loss = CrossEntropySettings::default().build().map_err(|e| e.to_string())?;
-    Ok(loss.per_example(logits(case)?.0, case.ints("labels")?))
+    Ok(loss.per_example(logits(case)?.0, case.labels()?))
 }
 
 fn mse(case: &Case, temperature: f64) -> Result<Tensor<1>, Failure> {
@@ -64,23 +58,23 @@ fn mse(case: &Case, temperature: f64) -> Result<Tensor<1>, Failure> {
     Ok(loss.per_example(student, teacher))
 }
 
-/// `alpha * CE + beta * T^2 * KL`, `beta` being `1 - alpha` by default; `alpha = 0` is the bare KL without `T^2`.
+/// `alpha * CE + beta * T^2 * KL`, `beta` being `1 - alpha` by default; without `alpha`, or with 0, the bare KL without `T^2`.
 fn torchdistill(case: &Case) -> Result<(), Failure> {
-    let alpha = case.number("alpha")?;
-    let scale = if alpha == 0.0 { TemperatureScale::None } else { TemperatureScale::Squared };
+    let alpha = case.optional_number("alpha")?.filter(|&alpha| alpha != 0.0);
+    let scale = if alpha.is_some() { TemperatureScale::Squared } else { TemperatureScale::None };
     let soft = soft(case, scale, Divergence::Kl)?;
-    let reduce = |values: Tensor<1>| match case.text("reduction")? {
-        "batchmean" | "mean" => Ok(values.mean()),
-        "sum" => Ok(values.sum()),
-        other => Err(format!("reduction `{other}` is not known")),
+    let reduction = case.optional_text("reduction")?.unwrap_or("batchmean");
+    let [_, classes] = logits(case)?.0.dims();
+    let soft = match reduction {
+        "batchmean" => soft.mean(),
+        // Over the classes too, as torch's divergence means it.
+        "mean" => soft.mean() / classes as f64,
+        "sum" => soft.sum(),
+        other => return Err(format!("reduction `{other}` is not known")),
     };
-    if alpha == 0.0 {
-        return case.check(reduce(soft)?);
-    }
-    let beta = match case.param("beta") {
-        Some(_) => case.number_or_null("beta")?,
-        None => None,
-    };
-    let soft = reduce(soft)? * beta.unwrap_or(1.0 - alpha);
-    case.check(reduce(hard(case)?)? * alpha + soft)
+    let Some(alpha) = alpha else { return case.check(soft) };
+    let hard = hard(case)?;
+    let hard = if reduction == "sum" { hard.sum() } else { hard.mean() };
+    let beta = case.optional_number("beta")?.unwrap_or(1.0 - alpha);
+    case.check(hard * alpha + soft * beta)
 }

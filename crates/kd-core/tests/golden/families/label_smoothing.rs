@@ -1,3 +1,4 @@
+use kd_core::Value;
 use kd_core::losses::CrossEntropySettings;
 
 use crate::case::{Case, Failure};
@@ -11,26 +12,28 @@ pub fn run(case: &Case) -> Result<(), Failure> {
         return case.unknown();
     };
     let mut settings = CrossEntropySettings::default();
-    if case.param(key).is_some() {
-        settings.label_smoothing = case.number(key)?;
-    }
-    if case.param("ignore_index").is_some() {
-        settings.ignore_index = case.number("ignore_index")? as i64;
+    settings.label_smoothing = case.optional_number(key)?.unwrap_or(settings.label_smoothing);
+    if let Some(ignored) = case.optional_number("ignore_index")? {
+        settings.ignore_index = ignored as i64;
     }
     if case.has("weight") {
         let weights = case.constant::<1>("weight")?.into_data().try_to_vec::<f32>();
         settings.class_weights = weights.map_err(|e| format!("{e:?}"))?.into_iter().map(f64::from).collect();
     }
     let loss = settings.build().map_err(|e| e.to_string())?;
-    let logits = case.leaf::<2>("logits")?;
-    if case.has("target") {
-        return case.check(loss.per_example_soft(logits, case.constant("target")?).mean());
-    }
-    let labels = case.ints::<1>("labels")?;
-    let sum = loss.per_example(logits.clone(), labels.clone()).sum();
-    match case.param("reduction").map(|_| case.text("reduction")).transpose()? {
-        Some("sum") => case.check(sum),
-        None | Some("mean") => case.check(sum / loss.row_weights(&logits, labels).sum()),
-        Some(other) => Err(format!("reduction `{other}` is not known")),
+    // torch has the classes on the second axis, whatever follows.
+    let rows = |scores: Value| scores.rows(1).map_err(|e| e.to_string());
+    let logits = rows(case.leaf_value("logits")?)?;
+    let (sum, count) = if case.has("target") {
+        let per_example = loss.per_example_soft(logits.clone(), rows(case.constant_value("target")?)?);
+        (per_example.clone().sum(), per_example.ones_like().sum())
+    } else {
+        let labels = case.labels()?;
+        (loss.per_example(logits.clone(), labels.clone()).sum(), loss.row_weights(&logits, labels).sum())
+    };
+    match case.optional_text("reduction")?.unwrap_or("mean") {
+        "sum" => case.check(sum),
+        "mean" => case.check(sum / count),
+        other => Err(format!("reduction `{other}` is not known")),
     }
 }

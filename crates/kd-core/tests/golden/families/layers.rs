@@ -16,10 +16,7 @@ pub fn layers(case: &Case) -> Result<Vec<(Tensor<4>, Tensor<4>)>, Failure> {
 
 /// The numbers of `params.weights`, one for each of `count` layers; ones if there are none.
 pub fn weights(case: &Case, count: usize) -> Result<Vec<f64>, Failure> {
-    if case.param("weights").is_none() {
-        return Ok(vec![1.0; count]);
-    }
-    let weights = case.numbers("weights")?;
+    let Some(weights) = case.optional_numbers("weights")? else { return Ok(vec![1.0; count]) };
     if weights.len() == count { Ok(weights) } else { Err(format!("{weights:?} are not {count} weights")) }
 }
 

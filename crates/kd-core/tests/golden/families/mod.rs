@@ -27,7 +27,7 @@ mod structured_kd;
 mod vid;
 
 /// Runs one case.
-type Run = fn(&Case) -> Result<(), Failure>;
+pub type Run = fn(&Case) -> Result<(), Failure>;
 
 /// Every covered family: its file and the function that runs a case.
 pub const FAMILIES: &[(&str, Run)] = &[

@@ -30,7 +30,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
         return case.check(sum);
     }
     if case.is("ofd.py", "zoo_ofd") {
-        let epsilon = case.param("bn_eps").map(|_| case.number("bn_eps")).transpose()?;
+        let epsilon = case.optional_number("bn_eps")?;
         let student = connect(case, "", epsilon.unwrap_or(TORCH_BN_EPSILON))?;
         let teacher = case.constant::<4>("teacher")?;
         let margin = Ofd::margins_of_batch(teacher.clone());

@@ -1,5 +1,4 @@
 use burn::tensor::Tensor;
-use kd_core::Value;
 use kd_core::losses::{RkdSettings, Tuples};
 
 use crate::case::{Case, Failure};
@@ -24,16 +23,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
 
 /// Features of both sides, maps flattened.
 pub fn vectors(case: &Case) -> Result<(Tensor<2>, Tensor<2>), Failure> {
-    let student: Value = match case.rank("student")? {
-        2 => case.leaf::<2>("student")?.into(),
-        3 => case.leaf::<3>("student")?.into(),
-        _ => case.leaf::<4>("student")?.into(),
-    };
-    let teacher: Value = match case.rank("teacher")? {
-        2 => case.constant::<2>("teacher")?.into(),
-        3 => case.constant::<3>("teacher")?.into(),
-        _ => case.constant::<4>("teacher")?.into(),
-    };
+    let [student, teacher] = [case.leaf_value("student")?, case.constant_value("teacher")?];
     let [student, teacher] = [student, teacher].map(|value| value.per_sample().map_err(|e| e.to_string()));
     Ok((student?, teacher?))
 }

@@ -1,5 +1,4 @@
 use burn::tensor::Tensor;
-use kd_core::Value;
 use kd_core::losses::{
     Adversarial, Divergence, PairWise, PairWiseSettings, PixelWiseSettings, RegionPool, VectorNorm,
 };
@@ -48,11 +47,5 @@ fn pair_wise(scale: f64) -> Result<PairWise, Failure> {
 }
 
 fn scores(case: &Case, name: &str) -> Result<Tensor<1>, Failure> {
-    let scores: Value = match case.rank(name)? {
-        1 => case.leaf::<1>(name)?.into(),
-        2 => case.leaf::<2>(name)?.into(),
-        3 => case.leaf::<3>(name)?.into(),
-        _ => case.leaf::<4>(name)?.into(),
-    };
-    scores.flat_float().map_err(|e| e.to_string())
+    case.leaf_value(name)?.flat_float().map_err(|e| e.to_string())
 }
