@@ -83,7 +83,8 @@ fn main() -> ExitCode {
 fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     let data = common.data(&DataSettings::new("digits"))?;
     let mut study = program.study("custom_loss", data, common, common.start_again())?;
-    let settings = RunSettings { epochs: *epochs, ..Default::default() };
+    let optimizer = OptimizerSettings { clip_norm: Some(2.0), ..Default::default() };
+    let settings = RunSettings { epochs: *epochs, optimizer, ..Default::default() };
     let teacher =
         study.train_once(&Plan::new("teacher", settings.clone(), zoo(&"lenet5".parse()?), labels))?;
     let teacher = teacher.teacher(study.device());

@@ -62,11 +62,11 @@ fn main() -> ExitCode {
 fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     let data = common.data(&DataSettings::new("digits"))?;
     let mut study = program.study("custom_student", data, common, common.start_again())?;
-    let settings = RunSettings { epochs: *epochs, ..Default::default() };
+    let optimizer = OptimizerSettings { clip_norm: Some(2.0), ..Default::default() };
+    let settings = RunSettings { epochs: *epochs, optimizer, ..Default::default() };
     let labels = || Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0));
-    let teacher =
-        study.train_once(&Plan::new("teacher", settings.clone(), zoo(&"lenet5".parse()?), labels))?;
-    let teacher = teacher.teacher(study.device());
+    let teacher = Plan::new("teacher", settings.clone(), zoo(&"lenet5".parse()?), labels);
+    let teacher = study.train_once(&teacher)?.teacher(study.device());
     study.compare_with(std::slice::from_ref(&teacher))?;
     study.train(&Plan::new("student alone", settings.clone(), Student::new, labels))?;
     let taught = || {

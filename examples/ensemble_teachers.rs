@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     let data = common.data(&DataSettings::new("digits"))?;
     let mut study = program.study("ensemble_teachers", data, common, common.start_again())?;
-    let settings = RunSettings { epochs: *epochs, ..Default::default() };
+    let optimizer = OptimizerSettings { clip_norm: Some(2.0), ..Default::default() };
+    let settings = RunSettings { epochs: *epochs, optimizer, ..Default::default() };
 
     let mut teachers = Vec::new();
     for (name, model) in [("teacher LeNet-5", "lenet5"), ("teacher MLP", "mlp:800,800;dropout=0.2,0.5")] {
@@ -58,5 +59,6 @@ fn labels() -> Result<Objective, StudyError> {
 /// Learns from the mean of the teachers' probabilities as well.
 fn taught() -> Result<Objective, StudyError> {
     let soft = SoftTargetsSettings { ensemble: Ensemble::Probabilities, ..Default::default() }.build()?;
-    Ok(labels()?.with("soft-targets", soft, 0.9))
+    let hard = CrossEntropySettings::default().build()?;
+    Ok(Objective::new().with("soft-targets", soft, 0.9).with("cross-entropy", hard, 0.1))
 }
