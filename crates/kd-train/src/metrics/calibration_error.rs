@@ -7,7 +7,7 @@ use super::{Metric, MetricError};
 
 /// Expected calibration error, in `[0, 1]`: predictions are put into bins of equal width by their confidence, the largest softmax probability, and
 ///
-/// $$ \mathrm{ECE} = \sum_m \frac{|B_m|}{n} \, \big| \mathrm{acc}(B_m) - \mathrm{conf}(B_m) \big|, \qquad B_m = \Big( \tfrac{m-1}{M}, \tfrac{m}{M} \Big] $$
+/// `$$ \mathrm{ECE} = \sum_m \frac{|B_m|}{n} \, \big| \mathrm{acc}(B_m) - \mathrm{conf}(B_m) \big|, \qquad B_m = \Big( \tfrac{m-1}{M}, \tfrac{m}{M} \Big] $$`
 ///
 /// Guo et al.: *On Calibration of Modern Neural Networks*, 2017, [arXiv:1706.04599](https://arxiv.org/abs/1706.04599).
 /// Shapes as in [`Accuracy`](super::Accuracy). The number of bins $M$ is 15 unless [`with_bins`](Self::with_bins) says otherwise.
