@@ -103,13 +103,8 @@ impl Term for ActivationBoundaries {
     }
 
     fn init(&self, probe: &Probe, params: &mut TermParams<'_>) -> Result<(), TermError> {
-        for (student, teacher) in self.pairs.iter() {
-            let [_, from, height, width] = probe.student.value(student)?.as_map()?.dims();
-            let theirs = probe.teachers.first().ok_or(TermError::NoTeacher)?.value(teacher)?;
-            let [_, to, their_height, their_width] = theirs.as_map()?.dims();
-            let what = format!("height and width of taps `{student}` and `{teacher}`");
-            let advice = "boundaries are compared neuron by neuron: choose taps of equal height and width";
-            TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
+        let advice = "boundaries are compared neuron by neuron: choose taps of equal height and width";
+        for (student, [from, to]) in self.pairs.equal_maps(probe, advice)? {
             if from != to {
                 connector::init(student, [from, to], probe, params)?;
             }

@@ -87,16 +87,10 @@ impl Term for FitNets {
     }
 
     fn init(&self, probe: &Probe, params: &mut TermParams<'_>) -> Result<(), TermError> {
-        for (student, teacher) in self.pairs.iter() {
-            let [_, from, height, width] = probe.student.value(student)?.as_map()?.dims();
-            let theirs = probe.teachers.first().ok_or(TermError::NoTeacher)?.value(teacher)?;
-            let [_, to, their_height, their_width] = theirs.as_map()?.dims();
-            let what = format!("height and width of taps `{student}` and `{teacher}`");
-            let advice = "a hint compares position by position: choose taps of equal height and width";
-            TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
-            adapter::init(&regressor(student), [from, to], probe, params)?;
-        }
-        Ok(())
+        let advice = "a hint compares position by position: choose taps of equal height and width";
+        let maps = self.pairs.equal_maps(probe, advice)?;
+        maps.into_iter()
+            .try_for_each(|(student, channels)| adapter::init(&regressor(student), channels, probe, params))
     }
 
     fn forward(&self, step: &mut Step<'_>) -> Result<Tensor<1>, TermError> {

@@ -154,20 +154,16 @@ impl Term for PairWise {
     }
 
     fn init(&self, probe: &Probe, _params: &mut TermParams<'_>) -> Result<(), TermError> {
-        let theirs = probe.teachers.first().ok_or(TermError::NoTeacher)?;
-        for (student, teacher) in self.pairs.iter() {
-            let [_, _, height, width] = probe.student.get::<4>(student)?.dims();
-            let [_, _, their_height, their_width] = theirs.get::<4>(teacher)?.dims();
-            let what = format!("height and width of taps `{student}` and `{teacher}`");
-            let advice = "regions are compared one by one: choose taps of equal height and width";
-            TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
-        }
-        Ok(())
+        let advice = "regions are compared one by one: choose taps of equal height and width";
+        self.pairs.equal_maps(probe, advice).map(drop)
     }
 
     fn forward(&self, step: &mut Step<'_>) -> Result<Tensor<1>, TermError> {
-        self.pairs
-            .sum(|student, teacher| Ok(self.per_example(step.student(student)?, step.teacher(teacher)?)))
+        let theirs = step.first_teacher()?;
+        self.pairs.sum(|student, teacher| {
+            let student = step.student.value(student)?.as_map()?;
+            Ok(self.per_example(student, theirs.value(teacher)?.as_map()?))
+        })
     }
 }
 

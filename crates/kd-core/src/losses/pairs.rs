@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::settings::{SettingsError, in_range};
-use crate::term::{TermError, Wants};
+use crate::term::{Probe, TermError, Wants};
 
 /// Student taps and the teacher taps they are compared with, in order.
 #[derive(Clone, Debug)]
@@ -43,6 +43,23 @@ impl TapPairs {
     /// Student and teacher tap of every pair.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.student.iter().map(String::as_str).zip(self.teacher.iter().map(String::as_str))
+    }
+
+    /// The student tap and the channels `[student, teacher]` of every pair of maps; refuses pairs that differ in height or width.
+    pub(super) fn equal_maps(
+        &self,
+        probe: &Probe,
+        advice: &'static str,
+    ) -> Result<Vec<(&str, [usize; 2])>, TermError> {
+        let theirs = probe.teachers.first().ok_or(TermError::NoTeacher)?;
+        let channels = |(student, teacher)| {
+            let [_, from, height, width] = probe.student.value(student)?.as_map()?.dims();
+            let [_, to, their_height, their_width] = theirs.value(teacher)?.as_map()?.dims();
+            let what = format!("height and width of taps `{student}` and `{teacher}`");
+            TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
+            Ok((student, [from, to]))
+        };
+        self.iter().map(channels).collect()
     }
 
     /// The sum over all pairs of a per-example value, `[examples]`.

@@ -120,21 +120,16 @@ impl Term for ReviewKd {
     }
 
     fn init(&self, probe: &Probe, params: &mut TermParams<'_>) -> Result<(), TermError> {
-        let theirs = probe.teachers.first().ok_or(TermError::NoTeacher)?;
-        self.pairs.iter().try_for_each(|(student, teacher)| {
-            let [_, from, height, width] = probe.student.get::<4>(student)?.dims();
-            let [_, to, their_height, their_width] = theirs.get::<4>(teacher)?.dims();
-            let what = format!("height and width of taps `{student}` and `{teacher}`");
-            let advice = "the loss compares position by position: choose taps of equal height and width";
-            TermError::same_shape(&what, &[height, width], &[their_height, their_width], advice)?;
-            adapter::init(&adapter_of(student), [from, to], probe, params)
-        })
+        let advice = "the loss compares position by position: choose taps of equal height and width";
+        let maps = self.pairs.equal_maps(probe, advice)?;
+        maps.into_iter()
+            .try_for_each(|(student, channels)| adapter::init(&adapter_of(student), channels, probe, params))
     }
 
     fn forward(&self, step: &mut Step<'_>) -> Result<Tensor<1>, TermError> {
         self.pairs.sum(|student, teacher| {
-            let theirs = step.teacher::<4>(teacher)?;
-            let ours = step.student::<4>(student)?;
+            let theirs = step.first_teacher()?.value(teacher)?.as_map()?;
+            let ours = step.student.value(student)?.as_map()?;
             let ours = adapter::apply(&adapter_of(student), ours, theirs.dims()[1], &step.params)?;
             Ok(self.per_example(ours, theirs))
         })
