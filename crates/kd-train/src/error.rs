@@ -70,6 +70,12 @@ pub enum RunError {
         /// The folder.
         folder: PathBuf,
     },
+    /// There is a finished student but nothing to go on from.
+    #[error("{} holds a finished student but no checkpoint to resume from; overwrite it, or choose another name", folder.display())]
+    Finished {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The folder's run was made with other settings.
     #[error("the run in {} was started with other settings, model or data; give those again, or choose another name", folder.display())]
     Changed {
@@ -77,8 +83,10 @@ pub enum RunError {
         folder: PathBuf,
     },
     /// The loss left the real numbers.
-    #[error("the loss is {value} at step {step} because of term `{term}`; the last good checkpoint is {}",
-        checkpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string()))]
+    #[error(
+        "the loss is {value} at step {step} because of term `{term}`; lower the learning rate or the term's weight; {}",
+        good(checkpoint)
+    )]
     NotFinite {
         /// Optimizer step, from 0.
         step: usize,
@@ -89,9 +97,35 @@ pub enum RunError {
         /// Where to go on from.
         checkpoint: Option<PathBuf>,
     },
+    /// The gradient left the real numbers; noticed when gradients are clipped.
+    #[error(
+        "the gradient's norm is {norm} at step {step}; lower the learning rate or the weights of the terms; {}",
+        good(checkpoint)
+    )]
+    GradientNotFinite {
+        /// Optimizer step, from 0.
+        step: usize,
+        /// The norm.
+        norm: f64,
+        /// Where to go on from.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A weight or running statistic left the real numbers; noticed before it gets into a checkpoint.
+    #[error(
+        "`{path}` is no longer finite after step {step}; lower the learning rate or set `clip-norm`; {}",
+        good(checkpoint)
+    )]
+    WeightNotFinite {
+        /// Optimizer steps done.
+        step: usize,
+        /// Path of the first such tensor.
+        path: String,
+        /// Where to go on from.
+        checkpoint: Option<PathBuf>,
+    },
     /// A teacher's weights or running statistics changed.
     #[error(
-        "teacher `{teacher}` changed during epoch {epoch}: its weights or batch-norm statistics moved, so its targets are not to be trusted"
+        "teacher `{teacher}` changed during epoch {epoch}: its weights or batch-norm statistics moved, so its targets are not to be trusted; give it a network that nothing else trains"
     )]
     TeacherMoved {
         /// The teacher.
@@ -100,7 +134,9 @@ pub enum RunError {
         epoch: usize,
     },
     /// A learnable part of a loss gets no gradient, so that the optimizer never sees it.
-    #[error("adapter `{path}` gets no gradient: the optimizer would never move it")]
+    #[error(
+        "adapter `{path}` gets no gradient: the optimizer would never move it; use it in the loss, or insert it as a buffer"
+    )]
     AdapterWithoutGradient {
         /// Its path.
         path: String,
@@ -113,4 +149,11 @@ pub enum RunError {
         /// Where to go on from.
         checkpoint: PathBuf,
     },
+}
+
+fn good(checkpoint: &Option<PathBuf>) -> String {
+    match checkpoint {
+        Some(path) => format!("the last good checkpoint is {}", path.display()),
+        None => "there is no checkpoint yet".to_owned(),
+    }
 }

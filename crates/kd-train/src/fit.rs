@@ -1,38 +1,28 @@
 //! The loop of a run: epochs, checkpoints, the best student.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use burn::lr_scheduler::LrSchedulerRecord;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::Bytes;
 use kd_core::{Network, Probe, Taps, Time, Wants};
 use kd_data::{Dataset, Loader, mix};
 
 use crate::batch::HostBatch;
-use crate::checkpoint::{Best, Checkpoint, Checkpoints, Exact, State, Sums};
+use crate::checkpoint::{Checkpoints, Exact, State, Sums};
 use crate::error::RunError;
 use crate::evaluate::evaluate;
-use crate::hook::LearnerState;
-use crate::learner::Learner;
+use crate::hook::{LearnerState, failed};
+use crate::learner::{Learner, shapes};
 use crate::log::{self, EpochRecord, TimingRecord};
-use crate::record::{self, identify};
+use crate::persist::{CHECKPOINTS, METRICS, TIMING, record_error};
+use crate::record::{identify, reidentify};
 use crate::run::{Outcome, Run, Start};
 use crate::step::Clock;
-use crate::weights;
 
-const MODEL: &str = "model.bpk";
-const OPTIMIZER: &str = "optimizer.bpk";
-const SCHEDULE: &str = "schedule.bpk";
-const BEST: &str = "best.bpk";
-const METRICS: &str = "metrics.jsonl";
-const TIMING: &str = "timing.jsonl";
 /// Checkpoints that stay: the newest and one to fall back on.
 const KEEP: usize = 2;
 
@@ -41,6 +31,7 @@ const KEEP: usize = 2;
 pub(crate) enum Purpose {
     Adapters = 1,
     Step = 2,
+    EndEpoch = 3,
 }
 
 /// A run in progress.
@@ -52,7 +43,9 @@ pub(crate) struct Fit<'a, N: Network> {
     pub(crate) state: State,
     pub(crate) wants: Wants,
     pub(crate) last_checkpoint: Option<PathBuf>,
-    checkpoints: Checkpoints,
+    pub(crate) checkpoints: Checkpoints,
+    /// Record of the student of the best epoch so far.
+    pub(crate) best: Option<Vec<u8>>,
     steps_per_epoch: usize,
     teachers: Vec<String>,
 }
@@ -76,74 +69,25 @@ impl<'a, N: Network> Fit<'a, N> {
         let probe = probe(run, &student, train, &wants)?;
         let adapters = run.objective.init(&probe)?;
         let steps_per_epoch = train.batches().div_ceil(run.settings.optimizer.accumulate);
-        let teachers = run.teachers.iter().map(|teacher| teacher.fingerprint()).collect::<Result<_, _>>()?;
-        let key = run.key(student.num_params() + adapters.num_params(), train.batches());
+        let teachers =
+            run.teachers.iter().map(|teacher| teacher.fingerprint()).collect::<Result<Vec<_>, _>>()?;
+        let learner = identify(Learner { student, adapters }.train());
+        let key = run.key(&shapes(&learner), &teachers, train);
         let mut fit = Self {
-            learner: identify(Learner { student, adapters }.train()),
+            learner,
             optimizer: run.settings.optimizer.optimizer()?,
             schedule: run.settings.optimizer.scheduler(run.settings.epochs, steps_per_epoch)?,
-            state: State { settings: key, scales: exact(&run.objective.scales()), ..State::default() },
+            state: State { settings: key, ..State::default() },
             wants,
             last_checkpoint: None,
-            checkpoints: Checkpoints::new(run.folder.join("checkpoints"), KEEP),
+            best: None,
+            checkpoints: Checkpoints::new(run.folder.join(CHECKPOINTS), KEEP),
             steps_per_epoch,
             teachers,
             run,
         };
         fit.begin(start)?;
         Ok(fit)
-    }
-
-    fn begin(&mut self, start: Start) -> Result<(), RunError> {
-        let folder = self.run.folder.clone();
-        let failed = |source| log::LogError::Io { path: folder.clone(), source };
-        fs::create_dir_all(&folder).map_err(failed)?;
-        let holds_a_run = folder.join("checkpoints").exists() || folder.join(METRICS).exists();
-        match start {
-            Start::New if holds_a_run => return Err(RunError::Exists { folder }),
-            Start::New => {}
-            Start::Overwrite => {
-                for name in [METRICS, TIMING, BEST] {
-                    remove(&folder.join(name)).map_err(failed)?;
-                }
-                if folder.join("checkpoints").exists() {
-                    fs::remove_dir_all(folder.join("checkpoints")).map_err(failed)?;
-                }
-            }
-            Start::Resume => {
-                if let Some(checkpoint) = self.checkpoints.latest()? {
-                    self.restore(checkpoint)?;
-                }
-            }
-        }
-        let epoch = self.state.epoch;
-        log::retain(&folder.join(METRICS), |record: &EpochRecord| record.epoch < epoch)?;
-        log::retain(&folder.join(TIMING), |record: &TimingRecord| record.epoch < epoch)?;
-        Ok(())
-    }
-
-    fn restore(&mut self, checkpoint: Checkpoint) -> Result<(), RunError> {
-        if checkpoint.state.settings != self.state.settings {
-            return Err(RunError::Changed { folder: self.run.folder.clone() });
-        }
-        let failed = |source| record_error("checkpoint", source);
-        let bytes = |name: &str| Ok::<_, RunError>(Bytes::from_bytes_vec(checkpoint.file(name)?));
-        let model = ModuleRecord::from_bytes(bytes(MODEL)?).map_err(failed)?;
-        self.learner = self.learner.valid().try_load_record(model).map_err(failed)?.train();
-        self.optimizer = self.optimizer.clone().from_bytes(bytes(OPTIMIZER)?).map_err(failed)?;
-        let schedule = LrSchedulerRecord::from_bytes(bytes(SCHEDULE)?).map_err(failed)?;
-        self.schedule = self.schedule.clone().load_record(schedule);
-        let scales: Vec<f64> = checkpoint.state.scales.iter().map(|scale| scale.0).collect();
-        self.run.objective.set_scales(&scales);
-        for hook in &mut self.run.hooks {
-            let state = checkpoint.state.hooks.get(hook.name()).cloned().unwrap_or_default();
-            let restored = hook.restore(state);
-            restored.map_err(|source| RunError::Hook { hook: hook.name().to_owned(), source })?;
-        }
-        tracing::info!("resuming {} at step {}", checkpoint.path.display(), checkpoint.state.step);
-        self.last_checkpoint = Some(checkpoint.path);
-        self.state = checkpoint.state;
-        Ok(())
     }
 
     /// Trains to the end and gathers what the run leaves.
@@ -161,18 +105,7 @@ impl<'a, N: Network> Fit<'a, N> {
         while self.state.epoch < self.run.settings.epochs {
             self = self.epoch(train, validation)?;
         }
-        let folder = self.run.folder.clone();
-        let last = self.learner.student.valid();
-        let bytes = fs::read(folder.join(BEST))
-            .map_err(|source| log::LogError::Io { path: folder.join(BEST), source })?;
-        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes));
-        let best = record.and_then(|record| last.valid().try_load_record(record));
-        let best = best.map_err(|source| record_error(BEST, source))?;
-        weights::save(&best, &folder.join("student.bpk"))?;
-        weights::save(&best, &folder.join("student.safetensors"))?;
-        let records = log::read(&folder.join(METRICS))?;
-        let chosen = self.state.best.unwrap_or(Best { epoch: 0, value: Exact(f64::NAN) });
-        Ok(Outcome { best, last, best_epoch: chosen.epoch, best_value: chosen.value.0, records })
+        self.finish()
     }
 
     fn epoch<T, V>(mut self, train: &Loader<T>, validation: &Loader<V>) -> Result<Self, RunError>
@@ -205,12 +138,15 @@ impl<'a, N: Network> Fit<'a, N> {
         Time { epoch: self.state.epoch, step: self.state.step, total_steps }
     }
 
+    /// A checkpoint within an epoch. At its end there is one in any case, so that no step has two.
     fn stop_or_save(&mut self) -> Result<(), RunError> {
+        if self.state.step_in_epoch == self.steps_per_epoch {
+            return Ok(());
+        }
         let stop = self.run.stop.load(Ordering::SeqCst);
         let due =
             self.run.settings.checkpoint_steps.is_some_and(|every| self.state.step.is_multiple_of(every));
-        let inside = self.state.step_in_epoch < self.steps_per_epoch;
-        if stop || (due && inside) {
+        if stop || due {
             let checkpoint = self.save()?;
             if stop {
                 return Err(RunError::Interrupted { step: self.state.step, checkpoint });
@@ -224,13 +160,8 @@ impl<'a, N: Network> Fit<'a, N> {
         V: Dataset,
         V::Batch: HostBatch<Input = N::Input>,
     {
-        let (epoch, time) = (self.state.epoch, self.time());
-        let mut state = LearnerState { learner: self.learner, optimizer: self.optimizer };
-        for hook in &mut self.run.hooks {
-            let changed = hook.end_epoch(time, state);
-            state = changed.map_err(|source| RunError::Hook { hook: hook.name().to_owned(), source })?;
-        }
-        (self.learner, self.optimizer) = (state.learner, state.optimizer);
+        let epoch = self.state.epoch;
+        self = self.end_epoch_hooks()?;
         for (teacher, before) in self.run.teachers.iter().zip(&self.teachers) {
             if teacher.fingerprint()? != *before {
                 return Err(RunError::TeacherMoved { teacher: teacher.name().to_owned(), epoch });
@@ -256,42 +187,37 @@ impl<'a, N: Network> Fit<'a, N> {
         log::append(&self.run.folder.join(TIMING), &timing)?;
         self.state.epoch += 1;
         self.state.step_in_epoch = 0;
-        self.save()?;
+        let checkpoint = self.save()?;
+        if self.run.stop.load(Ordering::SeqCst) {
+            return Err(RunError::Interrupted { step: self.state.step, checkpoint });
+        }
         Ok(self)
     }
 
-    fn choose_best(&mut self, student: &N, values: &BTreeMap<String, f64>) -> Result<(), RunError> {
-        let Some(metric) = self.run.metrics.first() else { return Ok(()) };
-        let value = values.get(metric.name()).copied().unwrap_or(f64::NAN);
-        let better = self.state.best.is_none_or(|best| {
-            let best = best.value.0;
-            best.is_nan() || if metric.higher_is_better() { value > best } else { value < best }
-        });
-        if better {
-            self.state.best = Some(Best { epoch: self.state.epoch, value: Exact(value) });
-            let bytes = record::module_bytes(student.clone()).map_err(|e| record_error(BEST, e))?;
-            let path = self.run.folder.join(BEST);
-            crate::files::write(&path, &bytes).map_err(|source| log::LogError::Io { path, source })?;
+    /// Lets the hooks change model and optimizer, and takes up what they give back.
+    fn end_epoch_hooks(mut self) -> Result<Self, RunError> {
+        if self.run.hooks.is_empty() {
+            return Ok(self);
         }
-        Ok(())
-    }
-
-    fn save(&mut self) -> Result<PathBuf, RunError> {
-        let failed = |source| record_error("checkpoint", source);
-        // `valid` first takes in the batch-norm update of the latest step, which a record of the training form would miss.
-        let model = record::module_bytes(self.learner.valid()).map_err(failed)?;
-        let optimizer = record::optimizer_bytes(&self.optimizer).map_err(failed)?;
-        let schedule = self.schedule.to_record().into_bytes().map_err(failed)?;
-        self.state.scales = exact(&self.run.objective.scales());
-        for hook in &self.run.hooks {
-            let saved = hook.save();
-            let saved = saved.map_err(|source| RunError::Hook { hook: hook.name().to_owned(), source })?;
-            self.state.hooks.insert(hook.name().to_owned(), saved);
+        let time = self.time();
+        // A run that was stopped just before has drawn other numbers than one that was not.
+        let seed = mix(&[self.run.settings.seed, Purpose::EndEpoch as u64, time.epoch as u64]);
+        self.run.device.seed(seed);
+        let before = shapes(&self.learner);
+        let mut state =
+            LearnerState { learner: self.learner, optimizer: self.optimizer, restart_best: false };
+        for hook in &mut self.run.hooks {
+            state = hook.end_epoch(time, state).map_err(failed(hook.as_ref()))?;
         }
-        let contents = [(MODEL, &model[..]), (OPTIMIZER, &optimizer), (SCHEDULE, &schedule)];
-        let path = self.checkpoints.save(self.state.clone(), &contents)?;
-        self.last_checkpoint = Some(path.clone());
-        Ok(path)
+        let inner = self.run.device.clone().without_autodiff();
+        let learner = state.learner.valid().to_device(&inner).train();
+        let restart = state.restart_best || shapes(&learner) != before;
+        (self.learner, self.optimizer) =
+            reidentify(learner, state.optimizer).map_err(|error| record_error("optimizer", error))?;
+        if restart {
+            (self.state.best, self.best) = (None, None);
+        }
+        Ok(self)
     }
 }
 
@@ -329,19 +255,4 @@ fn epoch_record(epoch: usize, step: usize, sums: &Sums, validation: BTreeMap<Str
         gradient_norms: plain(&sums.gradient_norms, 1.0),
         validation,
     }
-}
-
-fn exact(values: &[f64]) -> Vec<Exact> {
-    values.iter().map(|&value| Exact(value)).collect()
-}
-
-fn remove(path: &std::path::Path) -> std::io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn record_error(what: &str, source: RecordError) -> RunError {
-    RunError::Record { what: what.to_owned(), source }
 }

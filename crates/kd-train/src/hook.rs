@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use kd_core::Time;
 
+use crate::error::RunError;
 use crate::learner::{Gradients, Learner};
 
 /// Called by a [`Run`](crate::Run) at fixed points of its loop. Every method has a default that does nothing.
@@ -52,7 +53,7 @@ pub trait Hook<N: Module>: Send {
         Ok(())
     }
 
-    /// After the optimizer: may change weights by path.
+    /// After the optimizer: may change weights by path. Parameters keep their identities, as [`map_weights`](crate::map_weights) does.
     ///
     /// # Errors
     /// Stops the run.
@@ -63,6 +64,10 @@ pub trait Hook<N: Module>: Send {
 
     /// At the end of an epoch, before validation: may replace the model and the optimizer's state.
     ///
+    /// The optimizer finds a parameter's moments by the parameter's identity: one whose shape changes needs a new identity, or moments
+    /// of the new shape. A hook that changes shapes also implements [`rebuild`](Hook::rebuild). The device is seeded for the epoch
+    /// before the first hook, so that random draws are the same in a resumed run.
+    ///
     /// # Errors
     /// Stops the run.
     fn end_epoch(&mut self, time: Time, state: LearnerState<N>) -> Result<LearnerState<N>, HookError> {
@@ -70,7 +75,7 @@ pub trait Hook<N: Module>: Send {
         Ok(state)
     }
 
-    /// The hook's state, for a checkpoint.
+    /// The hook's state, for a checkpoint. Floats come back bit for bit as [`Exact`](crate::checkpoint::Exact) only.
     ///
     /// # Errors
     /// Stops the run.
@@ -86,6 +91,15 @@ pub trait Hook<N: Module>: Send {
         let _ = state;
         Ok(())
     }
+
+    /// When a run is resumed, after [`restore`](Hook::restore): gives a fresh learner the shape that this hook had given it by the time of
+    /// the checkpoint, whose weights are then loaded into it.
+    ///
+    /// # Errors
+    /// Stops the run.
+    fn rebuild(&mut self, learner: Learner<N>) -> Result<Learner<N>, HookError> {
+        Ok(learner)
+    }
 }
 
 /// Everything that learns, for hooks that replace it.
@@ -94,9 +108,18 @@ pub struct LearnerState<N: Module> {
     pub learner: Learner<N>,
     /// The optimizer with its moments.
     pub optimizer: ModuleOptimizer,
+    /// Set by a hook after whose change earlier epochs no longer count, as when a student was made sparse: the best epoch is then chosen
+    /// from this one on. A change of shapes does so by itself.
+    pub restart_best: bool,
 }
 
 /// What went wrong in a hook, in its own words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct HookError(pub String);
+
+/// Says which hook it was.
+pub(crate) fn failed<N: Module>(hook: &dyn Hook<N>) -> impl FnOnce(HookError) -> RunError {
+    let hook = hook.name().to_owned();
+    |source| RunError::Hook { hook, source }
+}

@@ -121,6 +121,33 @@ impl<T: TensorMap> ModuleMapper for WeightMapper<'_, T> {
     }
 }
 
+/// Path and shape of every float tensor of `module`, in its own order.
+pub(crate) fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
+    let mut shapes = Shapes::default();
+    module.visit(&mut shapes);
+    shapes.found
+}
+
+#[derive(Default)]
+struct Shapes {
+    path: Vec<String>,
+    found: Vec<(String, Vec<usize>)>,
+}
+
+impl ModuleVisitor for Shapes {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.push((self.path.join("."), param.val().dims().to_vec()));
+    }
+}
+
 /// Whether `path` names a running statistic, which visitors see like a parameter.
 pub(crate) fn is_statistic(path: &str) -> bool {
     path.ends_with("running_mean") || path.ends_with("running_var")

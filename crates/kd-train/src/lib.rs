@@ -4,6 +4,7 @@
 mod batch;
 pub mod cache;
 pub mod checkpoint;
+mod diagnose;
 mod error;
 mod evaluate;
 pub mod files;
@@ -13,10 +14,13 @@ mod learner;
 pub mod log;
 pub mod metrics;
 mod optimizer;
+mod persist;
 mod progress;
 mod record;
+mod replay;
 pub mod report;
 mod run;
+mod schedule;
 mod step;
 pub mod teacher;
 #[cfg(feature = "tui")]
@@ -29,8 +33,9 @@ pub use error::RunError;
 pub use evaluate::evaluate;
 pub use hook::{Hook, HookError, LearnerState};
 pub use learner::{Gradients, Learner, TensorMap, map_weights};
-pub use optimizer::{LearningRateSchedule, OptimizerKind, OptimizerSettings, ParameterGroup};
+pub use optimizer::{OptimizerKind, OptimizerSettings, ParameterGroup};
 pub use progress::{Progress, Shown, Silent};
 pub use run::{Outcome, Run, RunSettings, Start};
+pub use schedule::LearningRateSchedule;
 #[cfg(feature = "tui")]
 pub use tui::Tui;

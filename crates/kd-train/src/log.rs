@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// A line of `metrics.jsonl`: one epoch. Holds nothing that depends on the clock, so that a resumed run writes the same bytes.
+/// A line of `metrics.jsonl`: one epoch. Holds nothing that depends on the clock, so that a resumed run writes the same
+/// bytes. JSON knows no NaN and no infinity: a value that is not finite is `null` there and comes back as NaN.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Epoch, from 0.
@@ -18,18 +19,31 @@ pub struct EpochRecord {
     /// Learning rate of its last step.
     pub learning_rate: f64,
     /// Mean of the weighted loss over the epoch.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Mean of every term, unweighted.
+    #[serde(deserialize_with = "numbers")]
     pub terms: BTreeMap<String, f64>,
     /// Weight of every term at the epoch's first step.
     pub weights: BTreeMap<String, f64>,
     /// Norm of every weighted term's gradient on the epoch's first batch.
+    #[serde(deserialize_with = "numbers")]
     pub gradient_norms: BTreeMap<String, f64>,
     /// Metrics on the validation split.
+    #[serde(deserialize_with = "numbers")]
     pub validation: BTreeMap<String, f64>,
 }
 
-/// A line of `timing.jsonl`: what an epoch cost, in seconds.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let numbers = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
+    Ok(numbers.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect())
+}
+
+/// A line of `timing.jsonl`: what an epoch cost, in seconds; of one that was resumed, the part since then.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TimingRecord {
     /// Epoch, from 0.
@@ -71,7 +85,7 @@ pub enum LogError {
     },
 }
 
-/// Appends one record as a line and hands it to the system.
+/// Appends one record as a line and waits until it is on the disk: a checkpoint that counts it must not outlive it.
 ///
 /// # Errors
 /// [`LogError::Io`].
@@ -80,7 +94,7 @@ pub fn append<T: Serialize>(path: &Path, record: &T) -> Result<(), LogError> {
     let mut line = serde_json::to_string(record).map_err(|error| failed(error.into()))?;
     line.push('\n');
     let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
-    file.write_all(line.as_bytes()).map_err(failed)
+    file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(failed)
 }
 
 /// All records of a file; none if there is no file. A torn last line, as a killed run leaves it, is left out.
@@ -120,7 +134,7 @@ pub fn retain<T: DeserializeOwned>(path: &Path, keep: impl Fn(&T) -> bool) -> Re
     };
     let kept = text
         .split_inclusive('\n')
-        .filter(|line| serde_json::from_str(line).is_ok_and(|record| keep(&record)));
+        .filter(|line| line.ends_with('\n') && serde_json::from_str(line).is_ok_and(|record| keep(&record)));
     crate::files::write(path, kept.collect::<String>().as_bytes()).map_err(failed)
 }
 
@@ -154,5 +168,18 @@ mod tests {
         let after = std::fs::read_to_string(&path).unwrap();
         assert_eq!(after.lines().count(), 2);
         assert!(before.starts_with(&after));
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_read_back_as_nan_and_survives_a_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let validation = [("error".to_owned(), f64::INFINITY), ("accuracy".to_owned(), 0.5)];
+        append(&path, &EpochRecord { validation: validation.into(), ..record(0) }).unwrap();
+        append(&path, &record(1)).unwrap();
+        retain(&path, |record: &EpochRecord| record.epoch < 1).unwrap();
+        let records = read::<EpochRecord>(&path).unwrap();
+        assert_eq!(records.len(), 1);
+        assert!(records[0].validation["error"].is_nan() && records[0].validation["accuracy"] == 0.5);
     }
 }

@@ -1,16 +1,13 @@
-//! Optimizers and learning-rate schedules: burn's, with PyTorch's meaning and PyTorch's defaults.
+//! Optimizers: burn's, with PyTorch's meaning and PyTorch's defaults.
 
-use burn::lr_scheduler::LrSchedulerConfig;
-use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
-use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
-use burn::lr_scheduler::module_lr_scheduler::{ModuleLrScheduler, ModuleLrSchedulerConfig};
-use burn::lr_scheduler::sequential::SequentialLrSchedulerConfig;
 use burn::module::ParamGroup;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use kd_core::{SettingsError, in_range};
 use serde::{Deserialize, Serialize};
+
+use crate::schedule::LearningRateSchedule;
 
 /// Paths of norms and biases, which are not decayed unless asked for.
 const NORMS_AND_BIASES: &str = r"(^|\.)(bias|gamma|beta)$";
@@ -28,29 +25,8 @@ pub enum OptimizerKind {
     Adamw,
 }
 
-/// How the learning rate changes over a run, by optimizer step.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LearningRateSchedule {
-    /// Always the same.
-    #[default]
-    Constant,
-    /// Half a cosine from the learning rate to `minimum` at the last step.
-    Cosine {
-        /// Learning rate at the end.
-        #[serde(default)]
-        minimum: f64,
-    },
-    /// Multiplied by `factor` at the start of each of `epochs`.
-    Steps {
-        /// Epochs at which it drops, rising, above 0.
-        epochs: Vec<usize>,
-        /// What it is multiplied by.
-        factor: f64,
-    },
-}
-
-/// Settings for the parameters whose path matches `pattern`; they come before the general ones.
+/// Settings for the parameters whose path matches `pattern`; they come before the general ones, and where several groups match, the last one
+/// counts. A group that sets `weight-decay` decays the norms and biases among its parameters too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ParameterGroup {
@@ -150,25 +126,7 @@ impl OptimizerSettings {
             in_range("optimizer.clip-norm", norm, norm > 0.0, "above 0, or left out")?;
         }
         in_range("optimizer.accumulate", self.accumulate, self.accumulate > 0, "1 or more")?;
-        match &self.schedule {
-            LearningRateSchedule::Constant => {}
-            LearningRateSchedule::Cosine { minimum } => {
-                let fine = (0.0..=self.learning_rate).contains(minimum);
-                in_range("optimizer.schedule.minimum", minimum, fine, "0 to the learning rate")?;
-            }
-            LearningRateSchedule::Steps { epochs, factor } => {
-                let rising = epochs.first().is_some_and(|&first| first > 0)
-                    && epochs.windows(2).all(|pair| pair[0] < pair[1]);
-                let key = "optimizer.schedule.epochs";
-                in_range(key, format!("{epochs:?}"), rising, "rising epoch numbers above 0")?;
-                in_range(
-                    "optimizer.schedule.factor",
-                    factor,
-                    *factor > 0.0 && *factor <= 1.0,
-                    "above 0, at most 1",
-                )?;
-            }
-        }
+        self.schedule.validate(self.learning_rate)?;
         for group in &self.groups {
             pattern(&group.pattern)?;
             group.learning_rate.map_or(Ok(()), |lr| rate("optimizer.groups.learning-rate", lr))?;
@@ -237,56 +195,9 @@ impl OptimizerSettings {
             .with_epsilon(self.epsilon as f32)
             .with_weight_decay(decay as f32)
     }
-
-    /// burn's schedule for a run of `epochs` epochs of `steps` optimizer steps.
-    ///
-    /// # Errors
-    /// [`SettingsError::OutOfRange`] when the warm-up does not fit into the run.
-    pub fn scheduler(&self, epochs: usize, steps: usize) -> Result<ModuleLrScheduler, SettingsError> {
-        let base = self.phases(self.learning_rate, epochs, steps)?;
-        let mut config = ModuleLrSchedulerConfig::new(base);
-        for group in &self.groups {
-            if let Some(lr) = group.learning_rate {
-                config = config.with_group(pattern(&group.pattern)?, self.phases(lr, epochs, steps)?);
-            }
-        }
-        config.init().map_err(SettingsError::Parse)
-    }
-
-    /// Warm-up, then the schedule, for a learning rate `lr`.
-    fn phases(&self, lr: f64, epochs: usize, steps: usize) -> Result<LrSchedulerConfig, SettingsError> {
-        let warm_up = self.warm_up_steps;
-        let total = (epochs * steps).max(1);
-        let (mut phases, mut milestones): (Vec<LrSchedulerConfig>, Vec<usize>) = match &self.schedule {
-            LearningRateSchedule::Constant => (vec![lr.into()], vec![]),
-            LearningRateSchedule::Cosine { minimum } => {
-                let share = minimum / self.learning_rate;
-                let cosine = CosineAnnealingLrSchedulerConfig::new(lr, total.saturating_sub(warm_up).max(1));
-                (vec![cosine.with_min_lr(lr * share).into()], vec![])
-            }
-            LearningRateSchedule::Steps { epochs, factor } => {
-                let rates = (0..=epochs.len()).map(|drops| (lr * factor.powi(drops as i32)).into());
-                (rates.collect(), epochs.iter().map(|epoch| epoch * steps).collect())
-            }
-        };
-        if warm_up > 0 {
-            let end = milestones.first().copied().unwrap_or(total);
-            let key = "optimizer.warm-up-steps";
-            in_range(key, warm_up, warm_up < end, format!("below {end}, where the schedule goes on"))?;
-            phases.insert(0, LinearLrSchedulerConfig::new(lr * 0.1, lr, warm_up).into());
-            milestones.insert(0, warm_up);
-        }
-        match phases.pop() {
-            Some(only) if milestones.is_empty() => Ok(only),
-            last => {
-                phases.extend(last);
-                Ok(LrSchedulerConfig::Sequential(SequentialLrSchedulerConfig::new(phases, milestones)))
-            }
-        }
-    }
 }
 
-fn pattern(path: &str) -> Result<ParamGroup, SettingsError> {
+pub(crate) fn pattern(path: &str) -> Result<ParamGroup, SettingsError> {
     let wrong = || SettingsError::OutOfRange {
         key: "optimizer.groups.pattern".to_owned(),
         value: path.to_owned(),
@@ -300,29 +211,104 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use burn::module::Param;
+    use burn::nn::{Linear, LinearConfig};
     use burn::optim::GradientsParams;
     use burn::tensor::{Device, Tensor};
+    use kd_core::Params;
 
-    fn rates(settings: &OptimizerSettings, epochs: usize, steps: usize) -> Vec<f64> {
-        let mut scheduler = settings.scheduler(epochs, steps).unwrap();
-        (0..epochs * steps).map(|_| scheduler.step().base()).collect()
+    use crate::learner::{Learner, TensorMap, map_weights};
+
+    /// Three steps on $\frac12 \sum_i c_i w_i^2$ with c = (1, -2, 1/2), in double precision by the rules in the documentation of PyTorch's
+    /// `torch.optim`, from w = (1/2, -1, 2), with learning rate 0.1, weight decay 0.01 and otherwise the defaults:
+    ///
+    /// ```text
+    /// SGD:    g = c w + d w;  v = g at first, then 0.9 v + g;  w -= lr v,  or lr (g + 0.9 v) with nesterov
+    /// Adam:   g = c w + d w;  m = 0.9 m + 0.1 g;  v = 0.999 v + 0.001 g²;  w -= lr m/(1-0.9^t) / (sqrt(v/(1-0.999^t)) + 1e-8)
+    /// AdamW:  w *= 1 - lr d, then as Adam with g = c w of before
+    /// ```
+    #[test]
+    fn three_steps_of_every_optimizer_are_those_of_pytorch() {
+        let golden = [
+            (OptimizerKind::Sgd, false, [0.24066225, -2.3143554, 1.4524843]),
+            (OptimizerKind::Sgd, true, [0.16092984, -3.20657474, 1.24953171]),
+            (OptimizerKind::Adam, false, [0.20487126, -1.30049005, 1.70062339]),
+            (OptimizerKind::Adamw, false, [0.20371239, -1.29719201, 1.69494452]),
+        ];
+        let device = Device::flex().autodiff();
+        for (kind, nesterov, expected) in golden {
+            let settings = OptimizerSettings {
+                kind,
+                nesterov,
+                learning_rate: 0.1,
+                weight_decay: 0.01,
+                ..Default::default()
+            };
+            let mut optimizer = settings.optimizer().unwrap();
+            let factors = Tensor::<1>::from_floats([1.0, -2.0, 0.5], &device);
+            let mut weight = Param::from_tensor(Tensor::<1>::from_floats([0.5, -1.0, 2.0], &device));
+            for _ in 0..3 {
+                let loss = (weight.val().square() * factors.clone()).sum() * 0.5;
+                let grads = GradientsParams::from_grads(loss.backward(), &weight);
+                weight = optimizer.step(0.1, weight, grads);
+            }
+            let found = weight.val().into_data().try_to_vec::<f32>().unwrap();
+            let near = |(a, b): (&f32, f64)| (f64::from(*a) - b).abs() < 2e-6;
+            assert!(found.iter().zip(expected).all(near), "{kind:?}: {found:?}, expected {expected:?}");
+        }
+    }
+
+    /// One step of plain descent from weights of 1 under a gradient of 1.
+    fn one_step(settings: &OptimizerSettings) -> [f32; 3] {
+        struct One;
+        impl TensorMap for One {
+            fn map<const D: usize>(&mut self, _path: &str, tensor: Tensor<D>) -> Tensor<D> {
+                tensor.ones_like()
+            }
+        }
+        let device = Device::flex().autodiff();
+        let mut adapters = Params::default();
+        adapters.insert("hint.weight", Tensor::<1>::ones([1], &device)).unwrap();
+        let learner = Learner { student: LinearConfig::new(1, 1).init(&device), adapters };
+        let learner = map_weights(learner, &mut One);
+        let adapter = |learner: &Learner<Linear>| learner.adapters.get::<1>("hint.weight").unwrap();
+        let input = Tensor::<2>::ones([1, 1], &device);
+        let loss = learner.student.forward(input).sum() + adapter(&learner).sum();
+        let grads = GradientsParams::from_grads(loss.backward(), &learner);
+        let rates = settings.scheduler(1, 1).unwrap().step();
+        let learner = settings.optimizer().unwrap().step(rates, learner, grads);
+        let bias = learner.student.bias.as_ref().unwrap().val();
+        [
+            learner.student.weight.val().into_scalar::<f32>(),
+            bias.into_scalar::<f32>(),
+            adapter(&learner).into_scalar::<f32>(),
+        ]
     }
 
     #[test]
-    fn momentum_has_no_hidden_dampening() {
-        let device = Device::flex().autodiff();
-        let mut optimizer =
-            OptimizerSettings { learning_rate: 1.0, ..Default::default() }.optimizer().unwrap();
-        let mut param = Param::from_tensor(Tensor::<1>::zeros([1], &device));
-        let mut values = vec![];
-        for _ in 0..3 {
-            let grads = GradientsParams::from_grads(param.val().sum().backward(), &param);
-            param = optimizer.step(1.0, param, grads);
-            values.push(param.val().into_scalar::<f32>());
-        }
-        // v = 1, 1.9, 2.71; w is minus their sum, as PyTorch's SGD gives.
-        let expected = [-1.0, -2.9, -5.61];
-        assert!(values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{values:?}");
+    fn a_group_has_its_own_learning_rate_and_decay_and_the_last_that_matches_counts() {
+        let group = |pattern: &str, learning_rate, weight_decay| ParameterGroup {
+            pattern: pattern.into(),
+            learning_rate,
+            weight_decay,
+        };
+        let general =
+            OptimizerSettings { learning_rate: 0.1, momentum: 0.0, weight_decay: 0.3, ..Default::default() };
+        let close = |found: [f32; 3], expected: [f32; 3]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} {expected:?}");
+        };
+        // Weight, bias, adapter: the bias is not decayed.
+        close(one_step(&general), [1.0 - 0.1 * 1.3, 1.0 - 0.1, 1.0 - 0.1 * 1.3]);
+        let groups =
+            vec![group(r"^adapters\.", Some(0.5), None), group(r"^student\.weight$", None, Some(0.2))];
+        close(
+            one_step(&OptimizerSettings { groups, ..general.clone() }),
+            [1.0 - 0.1 * 1.2, 1.0 - 0.1, 1.0 - 0.5 * 1.3],
+        );
+        let groups = vec![group("^student", Some(0.2), Some(0.4)), group("bias$", Some(0.3), None)];
+        close(
+            one_step(&OptimizerSettings { groups, ..general }),
+            [1.0 - 0.2 * 1.4, 1.0 - 0.3 * 1.4, 1.0 - 0.1 * 1.3],
+        );
     }
 
     #[test]
@@ -331,27 +317,6 @@ mod tests {
         let matches = |path: &str| group.matches(&Default::default(), Some(path));
         assert!(["student.fc.bias", "bias", "student.bn1.gamma", "a.beta"].into_iter().all(matches));
         assert!(!["student.fc.weight", "student.bias_net.weight", "alphabeta"].into_iter().any(matches));
-    }
-
-    #[test]
-    fn cosine_starts_at_the_learning_rate_and_falls() {
-        let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
-        let rates = rates(&OptimizerSettings { schedule, learning_rate: 0.2, ..Default::default() }, 2, 5);
-        assert_eq!(rates[0], 0.2);
-        assert!((rates[5] - 0.1).abs() < 1e-12);
-        assert!(rates.windows(2).all(|pair| pair[1] < pair[0]));
-    }
-
-    #[test]
-    fn warm_up_comes_before_the_steps() {
-        let schedule = LearningRateSchedule::Steps { epochs: vec![1, 2], factor: 0.1 };
-        let settings =
-            OptimizerSettings { schedule, learning_rate: 1.0, warm_up_steps: 2, ..Default::default() };
-        let rates = rates(&settings, 3, 4);
-        assert!((rates[0] - 0.1).abs() < 1e-12, "{rates:?}");
-        assert_eq!(rates[2..4], [1.0, 1.0]);
-        assert!(rates[4..8].iter().all(|lr| (lr - 0.1).abs() < 1e-12), "{rates:?}");
-        assert!(rates[8..].iter().all(|lr| (lr - 0.01).abs() < 1e-12), "{rates:?}");
     }
 
     #[test]

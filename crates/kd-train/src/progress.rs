@@ -39,6 +39,8 @@ pub struct Shown {
     title: String,
     steps: usize,
     done: usize,
+    /// Steps that a checkpoint had already.
+    skipped: usize,
     samples: usize,
     started: Option<Instant>,
     last_line: Option<Instant>,
@@ -48,7 +50,7 @@ impl Progress for Shown {
     fn epoch(&mut self, run: &str, epoch: usize, epochs: usize, steps: usize, done: usize) {
         let title = format!("{run} epoch {}/{epochs}", epoch + 1);
         let now = Some(Instant::now());
-        *self = Self { title, steps, done, started: now, last_line: now, ..Self::default() };
+        *self = Self { title, steps, done, skipped: done, started: now, last_line: now, ..Self::default() };
         if std::io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}, {eta} left");
             let bar =
@@ -67,7 +69,8 @@ impl Progress for Shown {
             bar.inc(1);
         } else if self.last_line.is_none_or(|line| line.elapsed() > LINE_EVERY) {
             self.last_line = Some(Instant::now());
-            let left = self.steps.saturating_sub(self.done) as f64 * seconds / self.done.max(1) as f64;
+            let here = self.done.saturating_sub(self.skipped).max(1) as f64;
+            let left = self.steps.saturating_sub(self.done) as f64 * seconds / here;
             let (title, done, steps) = (&self.title, self.done, self.steps);
             tracing::info!(
                 "{title} step {done}/{steps} loss {loss:.4}, {rate:.0} samples/s, {left:.0} s left"

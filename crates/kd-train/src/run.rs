@@ -1,12 +1,13 @@
 //! One reproducible training run.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use kd_core::{Network, Objective, SettingsError, in_range};
-use kd_data::{Dataset, Loader};
+use kd_data::{Dataset, Loader, LoaderSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::HostBatch;
@@ -24,7 +25,7 @@ use crate::teacher::Teacher;
 ///
 /// | key | default | range |
 /// |---|---|---|
-/// | `seed` | 0 | initial adapters, dropout, order and augmentation (through the loader) |
+/// | `seed` | 0 | any: adapters, dropout and what hooks draw; the loader's order and augmentation have a seed of their own |
 /// | `epochs` | 10 | 1 or more |
 /// | `checkpoint-steps` | none | 1 or more: a checkpoint within an epoch every so many steps; there is one after every epoch |
 /// | `optimizer` | | see [`OptimizerSettings`] |
@@ -68,9 +69,9 @@ pub enum Start {
     /// Start; a run in the folder is an error.
     #[default]
     New,
-    /// Go on from the newest good checkpoint, or start if there is none.
+    /// Go on from the newest good checkpoint, or start if there is none. A finished student without checkpoints is an error.
     Resume,
-    /// Remove the old run's checkpoints and logs, and start.
+    /// Remove the old run's student, checkpoints and logs, and start.
     Overwrite,
 }
 
@@ -91,7 +92,7 @@ pub struct Outcome<N> {
 
 /// One training run: seeds → loader → step → metrics → checkpoints.
 ///
-/// The run's folder receives `metrics.jsonl`, `timing.jsonl`, `checkpoints/`, and at the end `student.bpk` and `student.safetensors`, the weights of the
+/// `validation` is read as it comes: give it a loader without augmentation. The run's folder receives `metrics.jsonl`, `timing.jsonl`, `checkpoints/`, and at the end `student.bpk` and `student.safetensors`, the weights of the
 /// best epoch, which load with burn alone. The best epoch is the one with the best *first* validation metric, never chosen on test data.
 ///
 /// Batch order, augmentation and dropout are functions of seed and step: a killed run resumes bit for bit at the same thread count.
@@ -214,15 +215,28 @@ impl<N: Network> Run<N> {
         self.settings.validate()?;
         let some = !self.metrics.is_empty();
         in_range("metrics", "an empty list", some, "at least one metric: it chooses the best epoch")?;
+        let mut names = BTreeSet::new();
+        for hook in &self.hooks {
+            let fresh = names.insert(hook.name());
+            in_range("hooks", hook.name(), fresh, "a name that no other hook of the run has")?;
+        }
         Fit::new(&mut self, student, train, start)?.run(train, validation)
     }
 
-    /// A hash of all that must be the same when a run is resumed.
-    pub(crate) fn key(&self, parameters: usize, batches: usize) -> String {
-        let teachers: Vec<_> = self.teachers.iter().map(|teacher| teacher.fingerprint().ok()).collect();
+    /// A hash of all that must be the same when a run is resumed: settings, objective, shapes of the learner, teachers, hooks, and how the
+    /// loader cuts and orders its data.
+    pub(crate) fn key<T: Dataset>(
+        &self,
+        shapes: &[(String, Vec<usize>)],
+        teachers: &[String],
+        train: &Loader<T>,
+    ) -> String {
         let hooks: Vec<_> = self.hooks.iter().map(|hook| hook.name()).collect();
+        // How far the loader works ahead changes nothing that it gives.
+        let loader = LoaderSettings { prefetch: 0, ..train.settings().clone() };
+        let (settings, objective, samples) = (&self.settings, &self.objective, train.dataset().len());
         let text =
-            format!("{:?} {:?} {teachers:?} {hooks:?} {parameters} {batches}", self.settings, self.objective);
+            format!("{settings:?} {objective:?} {shapes:?} {teachers:?} {hooks:?} {loader:?} {samples}");
         sha256(text.as_bytes())
     }
 }

@@ -1,6 +1,8 @@
 //! A small net with dropout and batch norm, and synthetic images it can learn.
 #![allow(dead_code)]
 
+use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::Module;
@@ -106,4 +108,30 @@ fn make(samples: usize, batch_size: usize, shuffle: bool, augment: Augment) -> L
     let dataset = ImageDataset::new(images(samples), (0..samples).collect(), normalise, augment).unwrap();
     let settings = LoaderSettings { batch_size, shuffle, seed: 3, ..Default::default() };
     Loader::new(Arc::new(dataset), settings).unwrap()
+}
+
+/// Everything a run leaves that must not depend on when it was stopped.
+pub fn traces(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut names = vec!["metrics.jsonl".to_owned(), "student.safetensors".into(), "student.bpk".into()];
+    let newest = checkpoints(folder).pop().unwrap();
+    let files = ["model.bpk", "optimizer.bpk", "schedule.bpk", "best.bpk", "state.json"];
+    names.extend(files.map(|file| format!("checkpoints/{newest}/{file}")));
+    names.into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
+}
+
+/// Names of the run's checkpoints, the oldest first.
+pub fn checkpoints(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("checkpoints")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("step-")).collect();
+    names.sort();
+    names
+}
+
+/// Fails unless both runs left the same bytes.
+pub fn same(whole: &Path, broken: &Path) {
+    for ((name, whole), (other, broken)) in traces(whole).into_iter().zip(traces(broken)) {
+        assert!(!whole.is_empty() && name == other, "{name} {other}");
+        assert!(whole == broken, "{name} differs");
+    }
 }

@@ -1,96 +1,27 @@
 //! Checkpoints that survive a kill at any moment.
 //!
-//! A checkpoint is a folder `checkpoints/step-00001234` with `model.bpk`, `optimizer.bpk`, `schedule.bpk` and `state.json`, which holds the checksums of the others.
-//! It is written under a temporary name, synced and renamed; the two newest are kept. A corrupt one is reported and the one before it is used.
+//! A checkpoint is a folder `checkpoints/step-00001234` with `model.bpk` (student and adapters), `optimizer.bpk`, `schedule.bpk`, `best.bpk` (the
+//! student of the best epoch so far) and `state.json`, which holds the checksums of the others. It is written under a temporary name, synced and
+//! renamed; the two newest are kept. A corrupt one is reported and the one before it is used.
+
+mod state;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use state::{Best, Exact, State, Sums};
 
 use crate::files;
 
 /// Version of `state.json`.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const STATE: &str = "state.json";
-
-/// Where a run is, and everything that is not a tensor.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Format of this file.
-    pub version: u32,
-    /// Hash of everything that must be the same for a resume.
-    pub settings: String,
-    /// The epoch in progress, from 0.
-    pub epoch: usize,
-    /// Optimizer steps done in it.
-    pub step_in_epoch: usize,
-    /// Optimizer steps done in all.
-    pub step: usize,
-    /// Sums of the epoch in progress.
-    pub sums: Sums,
-    /// The best epoch so far.
-    pub best: Option<Best>,
-    /// Gradient-balancing scales of the objective.
-    pub scales: Vec<Exact>,
-    /// State of every hook, by name.
-    pub hooks: BTreeMap<String, serde_json::Value>,
-    /// sha256 of the other files.
-    pub files: BTreeMap<String, String>,
-}
-
-/// Loss sums over the steps of an epoch.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sums {
-    /// Batches so far.
-    pub batches: usize,
-    /// Sum of the weighted loss.
-    pub loss: Exact,
-    /// Sum of every term.
-    pub terms: BTreeMap<String, Exact>,
-    /// Weights at the first step.
-    pub weights: BTreeMap<String, Exact>,
-    /// Gradient norms on the first batch.
-    pub gradient_norms: BTreeMap<String, Exact>,
-    /// Learning rate of the latest step.
-    pub learning_rate: Exact,
-}
-
-/// The epoch that validation chose.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// The epoch.
-    pub epoch: usize,
-    /// Value of the run's first validation metric.
-    pub value: Exact,
-}
-
-/// A float that comes back bit for bit, also when it is infinite or not a number: its bits, in hexadecimal.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Exact(pub f64);
-
-impl PartialEq for Exact {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.to_bits() == other.0.to_bits()
-    }
-}
-
-impl Serialize for Exact {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{:016x}", self.0.to_bits()))
-    }
-}
-
-impl<'de> Deserialize<'de> for Exact {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bits = u64::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
-        Ok(Exact(f64::from_bits(bits)))
-    }
-}
+const NAME: &str = "step-";
+const UNFINISHED: &str = ".unfinished-";
 
 /// A checkpoint read back.
 pub struct Checkpoint {
@@ -133,7 +64,7 @@ pub enum CheckpointError {
         what: String,
     },
     /// Every checkpoint is corrupt.
-    #[error("no checkpoint in {} can be read; the newest failed with: {newest}", folder.display())]
+    #[error("no checkpoint in {} can be read; start the run anew by overwriting it; the newest failed with: {newest}", folder.display())]
     AllCorrupt {
         /// The folder.
         folder: PathBuf,
@@ -162,8 +93,7 @@ impl Checkpoints {
     pub fn save(&self, mut state: State, contents: &[(&str, &[u8])]) -> Result<PathBuf, CheckpointError> {
         let failed = |source| CheckpointError::Io { path: self.folder.clone(), source };
         fs::create_dir_all(&self.folder).map_err(failed)?;
-        let temporary =
-            tempfile::Builder::new().prefix(".unfinished-").tempdir_in(&self.folder).map_err(failed)?;
+        let temporary = unfinished(&self.folder).map_err(failed)?;
         for (name, bytes) in contents {
             files::write(&temporary.path().join(name), bytes).map_err(failed)?;
             state.files.insert((*name).to_owned(), sha256(bytes));
@@ -171,9 +101,9 @@ impl Checkpoints {
         state.version = VERSION;
         let json = serde_json::to_vec_pretty(&state).map_err(|error| failed(error.into()))?;
         files::write(&temporary.path().join(STATE), &json).map_err(failed)?;
-        let path = self.folder.join(format!("step-{:08}", state.step));
+        let path = self.folder.join(format!("{NAME}{:08}", state.step));
         if path.exists() {
-            // Written twice, at the end of an epoch that is also a checkpoint step: the newer one knows more.
+            // A run makes every checkpoint once; this one is of a run that was not resumed from it.
             fs::remove_dir_all(&path).map_err(failed)?;
         }
         fs::rename(temporary.keep(), &path).map_err(failed)?;
@@ -207,22 +137,72 @@ impl Checkpoints {
         }
     }
 
+    /// Removes all checkpoints. They are out of reach before the first one is deleted, so that a kill leaves all or none.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn remove(&self) -> Result<(), CheckpointError> {
+        let removed = self.folder.with_extension("removed");
+        let absent = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(CheckpointError::Io { path: self.folder.clone(), source: error })
+            }
+            _ => Ok(()),
+        };
+        absent(fs::remove_dir_all(&removed))?;
+        absent(fs::rename(&self.folder, &removed))?;
+        absent(fs::remove_dir_all(&removed))
+    }
+
+    /// Renames the checkpoints that are newer than `path`, which could not be read, so that they no longer count.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn set_aside_after(&self, path: &Path) -> Result<(), CheckpointError> {
+        let failed = |source| CheckpointError::Io { path: self.folder.clone(), source };
+        for newer in self.paths().map_err(failed)?.iter().take_while(|newer| newer.as_path() > path) {
+            let aside = self.folder.join(format!("unreadable-{}", file_name(newer)));
+            tracing::warn!("{} is kept as {}", newer.display(), aside.display());
+            if aside.exists() {
+                fs::remove_dir_all(&aside).map_err(failed)?;
+            }
+            fs::rename(newer, &aside).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Folders of checkpoints, newest first.
     fn paths(&self) -> io::Result<Vec<PathBuf>> {
+        self.entries(NAME)
+    }
+
+    /// Folders whose name starts with `prefix`, in falling order.
+    fn entries(&self, prefix: &str) -> io::Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
         let mut paths =
             entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
-        paths.retain(|path| file_name(path).starts_with("step-"));
+        paths.retain(|path| file_name(path).starts_with(prefix));
         paths.sort_by(|a, b| b.cmp(a));
         Ok(paths)
     }
 
+    /// Removes what is too old, and what killed runs left half written.
     fn remove_old(&self) -> io::Result<()> {
-        self.paths()?.iter().skip(self.keep).try_for_each(fs::remove_dir_all)
+        self.paths()?.iter().skip(self.keep).try_for_each(fs::remove_dir_all)?;
+        self.entries(UNFINISHED)?.iter().try_for_each(fs::remove_dir_all)
     }
+}
+
+/// With the permissions of an ordinary new folder; temporary ones are otherwise the owner's alone.
+fn unfinished(folder: &Path) -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(folder)
 }
 
 fn file_name(path: &Path) -> String {
@@ -307,9 +287,40 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_folder_is_no_checkpoint() {
+    fn an_unfinished_folder_is_no_checkpoint_and_goes_with_the_next_one() {
         let (folder, checkpoints) = saved(&[3]);
-        fs::create_dir(folder.path().join(".unfinished-abc")).unwrap();
+        let unfinished = folder.path().join(".unfinished-abc");
+        fs::create_dir(&unfinished).unwrap();
         assert_eq!(checkpoints.latest().unwrap().unwrap().state.step, 3);
+        checkpoints.save(state(4), &[]).unwrap();
+        assert!(!unfinished.exists());
+    }
+
+    #[test]
+    fn a_corrupt_checkpoint_that_was_set_aside_takes_no_good_ones_place() {
+        let (folder, checkpoints) = saved(&[1, 9]);
+        fs::write(folder.path().join("step-00000009").join(STATE), "{").unwrap();
+        let loaded = checkpoints.latest().unwrap().unwrap();
+        checkpoints.set_aside_after(&loaded.path).unwrap();
+        assert!(folder.path().join("unreadable-step-00000009").exists());
+        for step in [2, 3] {
+            checkpoints.save(state(step), &[]).unwrap();
+        }
+        let steps = checkpoints.paths().unwrap();
+        assert_eq!(
+            steps.iter().map(|path| file_name(path)).collect::<Vec<_>>(),
+            ["step-00000003", "step-00000002"]
+        );
+    }
+
+    #[test]
+    fn removed_checkpoints_are_gone_and_removing_none_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().join("checkpoints"), 2);
+        checkpoints.remove().unwrap();
+        checkpoints.save(state(1), &[]).unwrap();
+        checkpoints.remove().unwrap();
+        assert!(checkpoints.latest().unwrap().is_none());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
