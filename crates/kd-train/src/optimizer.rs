@@ -57,6 +57,22 @@ pub struct ParameterGroup {
 /// | `clip-norm` | none | above 0: largest norm of all gradients together |
 /// | `accumulate` | 1 | 1 or more: batches whose gradients make one step |
 /// | `groups` | none | see [`ParameterGroup`] |
+///
+/// ```
+/// let settings: kd_train::OptimizerSettings = toml::from_str(r#"
+///     learning-rate = 0.1
+///     weight-decay = 5e-4
+///     schedule = { kind = "steps", epochs = [30, 45], factor = 0.1 }
+///     groups = [{ pattern = '^adapters\.', learning-rate = 0.01 }]
+/// "#)?;
+/// settings.validate()?;
+/// let rates: Vec<f64> = {
+///     let mut schedule = settings.scheduler(60, 2)?;
+///     (0..120).map(|_| schedule.step().base()).collect()
+/// };
+/// assert_eq!((rates[59], rates[60]), (0.1, 0.1 * 0.1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct OptimizerSettings {
