@@ -6,7 +6,7 @@
 //!
 //! The loss, [`Margin`], makes the student at least as sure of the right class as the teacher is; the metric, [`TopTwo`], counts a
 //! prediction as right if the label is among the best two, and chooses the best epoch. On the drawn digits, no download.
-//! Expected: TO FILL IN.
+//! Expected: the student 99.00 % alone, 98.55 % with the margin. The example shows how it is done, not that this loss pays.
 
 use std::process::ExitCode;
 
@@ -17,6 +17,7 @@ use kd::core::losses::CrossEntropySettings;
 use kd::core::{OUTPUT, Value};
 use kd::experiment::StudyError;
 use kd::prelude::*;
+use kd::train::LearningRateSchedule;
 use kd::train::metrics::{Accuracy, Metric, MetricError};
 
 /// $\max(0, m_t - m_s)$, where $m$ is the logit of the right class minus the mean of all logits.
@@ -83,7 +84,8 @@ fn main() -> ExitCode {
 fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     let data = common.data(&DataSettings::new("digits"))?;
     let mut study = program.study("custom_loss", data, common, common.start_again())?;
-    let optimizer = OptimizerSettings { clip_norm: Some(2.0), ..Default::default() };
+    let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
+    let optimizer = OptimizerSettings { schedule, clip_norm: Some(2.0), ..Default::default() };
     let settings = RunSettings { epochs: *epochs, optimizer, ..Default::default() };
     let teacher =
         study.train_once(&Plan::new("teacher", settings.clone(), zoo(&"lenet5".parse()?), labels))?;
@@ -93,7 +95,7 @@ fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     let student: ModelSpec = "lenet5-tenth".parse()?;
     study.train(&Plan::new("student alone", settings.clone(), zoo(&student), labels))?;
     let taught =
-        Plan::new("with the margin", settings, zoo(&student), || Ok(labels()?.with("margin", Margin, 0.1)));
+        Plan::new("with the margin", settings, zoo(&student), || Ok(labels()?.with("margin", Margin, 0.02)));
     let taught = taught
         .teacher(teacher)
         .customise(|run| Ok(run.metrics(vec![Box::new(TopTwo::default()), Box::new(Accuracy::default())])));

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The teachers differ in kind, a LeNet-5 and a perceptron, so that they err on different images. On the drawn digits, no download.
-//! Expected: TO FILL IN.
+//! Expected: LeNet-5 99.25 %, perceptron 95.25 %; the student 99.00 % alone, 99.05 % from the LeNet-5, 98.50 % from both: a teacher that is
+//! worse than the student does not help it.
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ use clap::Parser;
 use kd::core::losses::{CrossEntropySettings, Ensemble, SoftTargetsSettings};
 use kd::experiment::StudyError;
 use kd::prelude::*;
+use kd::train::LearningRateSchedule;
 
 #[derive(Parser)]
 struct Options {
@@ -31,7 +33,8 @@ fn main() -> ExitCode {
 fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     let data = common.data(&DataSettings::new("digits"))?;
     let mut study = program.study("ensemble_teachers", data, common, common.start_again())?;
-    let optimizer = OptimizerSettings { clip_norm: Some(2.0), ..Default::default() };
+    let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
+    let optimizer = OptimizerSettings { schedule, clip_norm: Some(2.0), ..Default::default() };
     let settings = RunSettings { epochs: *epochs, optimizer, ..Default::default() };
 
     let mut teachers = Vec::new();

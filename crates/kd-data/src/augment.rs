@@ -9,7 +9,7 @@ use crate::{DataError, ImageShape, Pass};
 ///
 /// | Name | Default | Purpose | Range |
 /// |---|---|---|---|
-/// | `pad_crop` | 0 | pad with black on every side, cut out the original size at random | below the image's sides |
+/// | `pad-crop` | 0 | pad with black on every side, cut out the original size at random | below the image's sides |
 /// | `flip` | false | mirror left and right, half of the time | |
 /// | `jitter` | 0 | shift by up to this many pixels in either direction, black moves in | below the image's sides |
 /// | `cutout` | 0 | side of a square that is set to the mean, centred anywhere | up to twice the image's longer side |
@@ -22,7 +22,7 @@ use crate::{DataError, ImageShape, Pass};
 /// What happens to a sample is a function of (seed, view, sample id) only. The second image of mixup is therefore drawn
 /// from the whole dataset rather than from the batch, whose members depend on the order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Augment {
     /// Padding of every side in pixels, before a random crop to the original size.
     pub pad_crop: usize,
@@ -48,7 +48,7 @@ impl Augment {
     /// [`DataError::Setting`] names the setting, its value and the allowed range.
     pub fn validate(&self, shape: ImageShape) -> Result<(), DataError> {
         let short = shape.height.min(shape.width);
-        for (key, value) in [("augment.pad_crop", self.pad_crop), ("augment.jitter", self.jitter)] {
+        for (key, value) in [("augment.pad-crop", self.pad_crop), ("augment.jitter", self.jitter)] {
             if value >= short {
                 return Err(DataError::setting(key, value, format!("0 to {}", short.saturating_sub(1))));
             }
