@@ -17,4 +17,4 @@ pub use error::StudyError;
 pub use measure::{Latency, Measured, measure};
 pub use plan::{Plan, Task, zoo};
 pub use results::{Candidate, Results};
-pub use study::{Study, StudySettings, Trained};
+pub use study::{Display, Study, StudySettings, Trained};

@@ -39,3 +39,8 @@ pub mod prelude {
     pub use crate::program::{Common, Program};
     pub use crate::recipe::{CacheSettings, DataSettings, Recipe};
 }
+
+/// The README's example has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

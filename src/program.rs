@@ -12,7 +12,7 @@ use kd_train::{RunError, Start};
 use tracing_subscriber::EnvFilter;
 
 use crate::device::{DeviceError, DeviceName};
-use crate::experiment::{Data, Results, Study, StudyError, StudySettings};
+use crate::experiment::{Data, Display, Results, Study, StudyError, StudySettings};
 use crate::recipe::{DataSettings, RecipeError};
 
 /// Everything went well.
@@ -56,6 +56,10 @@ pub struct Common {
     /// Start anew in a folder that holds runs already.
     #[arg(long)]
     pub overwrite: bool,
+    /// Show live charts in the terminal.
+    #[cfg(feature = "tui")]
+    #[arg(long, conflicts_with = "quiet")]
+    pub tui: bool,
     /// How much to say.
     #[command(flatten)]
     pub verbosity: Verbosity,
@@ -119,7 +123,7 @@ impl Program {
             seeds: common.seeds as usize,
             start,
             stop: self.stop.clone(),
-            progress: !common.verbosity.quiet,
+            display: common.display(),
         };
         Ok(Study::new(title, data, settings)?)
     }
@@ -132,6 +136,15 @@ impl Common {
     /// [`DeviceError`].
     pub fn device(&self) -> Result<burn::tensor::Device, DeviceError> {
         Ok(self.device.parse::<DeviceName>()?.open())
+    }
+
+    /// How to show progress, from `--quiet` and, with feature `tui`, `--tui`.
+    pub fn display(&self) -> Display {
+        #[cfg(feature = "tui")]
+        if self.tui {
+            return Display::Charts;
+        }
+        if self.verbosity.quiet { Display::Silent } else { Display::Bar }
     }
 
     /// Where datasets are looked for.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use kd::experiment::{Data, Study, StudySettings};
+use kd::experiment::{Data, Display, Study, StudySettings};
 use kd::models::ModelSpec;
 use kd::program::{Verbosity, search};
 use kd::recipe::DataSettings;
@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
         seeds: 1,
         start: Start::New,
         stop: Arc::default(),
-        progress: false,
+        display: Display::Silent,
     };
     let mut study = Study::new("evaluation", data, settings)?;
     study.load(&model.to_string(), &model, &options.weights)?;

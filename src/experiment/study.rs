@@ -37,8 +37,20 @@ pub struct StudySettings {
     pub start: Start,
     /// Once true, the run in progress writes a checkpoint and stops.
     pub stop: Arc<AtomicBool>,
-    /// Whether to show progress on standard error.
-    pub progress: bool,
+    /// How to show progress.
+    pub display: Display,
+}
+
+/// How a study shows the progress of its runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Display {
+    /// Not at all.
+    Silent,
+    /// A bar on standard error if that is a terminal, else lines in the log.
+    Bar,
+    /// burn-train's live charts.
+    #[cfg(feature = "tui")]
+    Charts,
 }
 
 /// Trains and measures networks on the same data.
@@ -226,9 +238,12 @@ impl Study {
         let mut run = Run::new(&folder, settings, (plan.objective)()?, device)
             .metrics(vec![Box::new(Accuracy::default()), Box::new(NegativeLogLikelihood::default())])
             .stop_flag(self.settings.stop.clone());
-        if self.settings.progress {
-            run = run.progress(Shown::default());
-        }
+        run = match self.settings.display {
+            Display::Silent => run,
+            Display::Bar => run.progress(Shown::default()),
+            #[cfg(feature = "tui")]
+            Display::Charts => run.progress(kd_train::Tui::new(self.settings.stop.clone())),
+        };
         let setting = Setting { data: &self.data, seed, folder: &self.settings.folder, device };
         for change in &plan.customise {
             run = change(run, &setting)?;

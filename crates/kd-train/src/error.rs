@@ -70,6 +70,12 @@ pub enum RunError {
         /// The folder.
         folder: PathBuf,
     },
+    /// Another process works in the folder.
+    #[error("{} is in use by another run; wait for it, or choose another name", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// There is a finished student but nothing to go on from.
     #[error("{} holds a finished student but no checkpoint to resume from; overwrite it, or choose another name", folder.display())]
     Finished {

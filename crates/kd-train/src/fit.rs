@@ -1,6 +1,7 @@
 //! The loop of a run: epochs, checkpoints, the best student.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -46,6 +47,8 @@ pub(crate) struct Fit<'a, N: Network> {
     pub(crate) checkpoints: Checkpoints,
     /// Record of the student of the best epoch so far.
     pub(crate) best: Option<Vec<u8>>,
+    /// Held as long as the run is in its folder.
+    pub(crate) lock: Option<File>,
     steps_per_epoch: usize,
     teachers: Vec<String>,
 }
@@ -81,6 +84,7 @@ impl<'a, N: Network> Fit<'a, N> {
             wants,
             last_checkpoint: None,
             best: None,
+            lock: None,
             checkpoints: Checkpoints::new(run.folder.join(CHECKPOINTS), KEEP),
             steps_per_epoch,
             teachers,

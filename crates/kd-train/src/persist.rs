@@ -1,7 +1,7 @@
 //! What a run keeps on disk: how it begins in its folder, checkpoints, the way back to one, and what it leaves.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,7 @@ const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const SCHEDULE: &str = "schedule.bpk";
 const BEST: &str = "best.bpk";
+const LOCK: &str = "lock";
 
 impl<N: Network> Fit<'_, N> {
     /// Takes up a checkpoint if there is one to take up, and clears away what is not this run's.
@@ -35,6 +36,7 @@ impl<N: Network> Fit<'_, N> {
         let folder = self.run.folder.clone();
         let io = |source| LogError::Io { path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(io)?;
+        self.lock = Some(lock(&folder)?);
         let holds = |name: &str| folder.join(name).exists();
         match start {
             Start::New if [CHECKPOINTS, METRICS, weights::STUDENT].into_iter().any(holds) => {
@@ -186,5 +188,17 @@ impl ModuleVisitor for NotFinite {
         if self.found.is_none() && !param.val().into_data().iter::<f32>().all(f32::is_finite) {
             self.found = Some(self.path.join("."));
         }
+    }
+}
+
+/// Keeps a second process out of the folder; the system lets go when this one ends, however it ends.
+fn lock(folder: &Path) -> Result<File, RunError> {
+    let path = folder.join(LOCK);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|source| LogError::Io { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RunError::Busy { folder: folder.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(LogError::Io { path, source }.into()),
     }
 }

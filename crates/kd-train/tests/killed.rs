@@ -200,3 +200,20 @@ fn a_gradient_that_is_not_finite_is_an_error_that_names_the_term() {
     let error = trained(run, Start::New).unwrap_err().to_string();
     assert!(error.contains("`root`") && error.contains("norm of its gradient is NaN"), "{error}");
 }
+
+#[test]
+fn a_second_run_in_the_same_folder_is_refused() {
+    let _serial = common::serial();
+    let folder = tempfile::tempdir().unwrap();
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).open(folder.path().join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let run = || {
+        let objective = Objective::new().with("hard", hard(), 1.0);
+        let run = Run::new(folder.path(), settings(), objective, &Device::flex());
+        run.fit(net(8, 2, &Device::flex()), &loader(64, true), &loader(32, false), Start::Resume)
+    };
+    assert!(matches!(run(), Err(RunError::Busy { .. })));
+    drop(lock);
+    assert!(run().is_ok());
+}
