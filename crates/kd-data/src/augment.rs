@@ -225,7 +225,7 @@ mod tests {
         let message = |augment: Augment| augment.validate(SHAPE).unwrap_err().to_string();
         let none = Augment::default;
         assert_eq!(message(Augment { jitter: 2, ..none() }), "augment.jitter = 2 is not allowed; use 0 to 1");
-        assert!(message(Augment { pad_crop: 2, ..none() }).contains("augment.pad_crop = 2"));
+        assert!(message(Augment { pad_crop: 2, ..none() }).contains("augment.pad-crop = 2"));
         assert!(message(Augment { cutout: 7, ..none() }).contains("0 to 6"));
         assert!(message(Augment { mixup: -0.1, ..none() }).contains("augment.mixup = -0.1"));
         assert!(message(Augment { mixup: f64::NAN, ..none() }).contains("NaN"));
