@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use kd_data::FormUsed;
+use kd_data::{FormUsed, Verified};
 use kd_train::log;
 use kd_train::report::{AttentionSample, ConfusionMatrix, Curve, Report, Row, table};
 use serde::{Deserialize, Serialize};
@@ -166,8 +166,11 @@ impl Results {
             if seeds == 1 { "" } else { "s at most" },
             self.device
         )];
-        if !self.form.matches_published() {
+        if self.form.verified() == Verified::Unpublished {
             notes.push(format!("The data is not the published form: {}.", self.form));
+        }
+        if let Some(candidate) = self.candidates.last() {
+            notes.push(format!("The confusion matrix is that of \u{201c}{}\u{201d}.", candidate.name));
         }
         Ok(Report {
             title: self.title.clone(),
