@@ -1,4 +1,4 @@
-//! Image classifiers for [kd](https://github.com/kd-rs/kd): small, classic networks with named taps.
+//! Image classifiers for kd: small, classic networks with named taps.
 #![doc = include_str!("../README.md")]
 
 mod builder;
