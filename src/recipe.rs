@@ -93,6 +93,7 @@ impl Recipe {
         for set in sets {
             overrides::apply(&mut table, set)?;
         }
+        overrides::expand_short_names(&mut table);
         let recipe: Self = table.try_into().map_err(wrong)?;
         recipe
             .validate()

@@ -55,6 +55,23 @@ fn parse(text: &str) -> Result<Value, String> {
     if broken { Err(format!("`{text}` is no TOML value")) } else { Ok(Value::String(text.to_owned())) }
 }
 
+/// Lets `optim` stand for `run.optimizer`, and `lr` in it for `learning-rate`: what one changes most often is short to write.
+pub(super) fn expand_short_names(table: &mut Table) {
+    let Some(Value::Table(short)) = table.get("optim").cloned() else { return };
+    let run = table.entry("run").or_insert_with(|| Table::new().into());
+    let Some(optimizer) = run
+        .as_table_mut()
+        .and_then(|run| run.entry("optimizer").or_insert_with(|| Table::new().into()).as_table_mut())
+    else {
+        return;
+    };
+    for (key, value) in short {
+        let key = if key == "lr" { "learning-rate".to_owned() } else { key };
+        optimizer.insert(key, value);
+    }
+    table.remove("optim");
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

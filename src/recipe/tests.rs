@@ -97,3 +97,13 @@ fn what_contradicts_itself_is_refused() {
 fn broken_toml_is_told_with_its_line() {
     assert!(error("data = ", &[]).contains("line 1"));
 }
+
+#[test]
+fn optim_and_lr_are_short_for_the_students_optimizer() {
+    let text = format!("run.optimizer.learning-rate = 0.2\nrun.optimizer.momentum = 0.8\n{SMALL}");
+    let recipe = Recipe::parse("r.toml", &text, &["optim.lr=0.07".to_owned()]).unwrap();
+    assert_eq!((recipe.run.optimizer.learning_rate, recipe.run.optimizer.momentum), (0.07, 0.8));
+    assert!(error(SMALL, &["optim.lrr=1"]).contains("lrr"));
+    assert!(error(SMALL, &["optim=1"]).contains("optim"));
+    assert!(error(SMALL, &["optim.lr=7"]).contains("learning-rate` is 7"));
+}
