@@ -63,6 +63,8 @@ struct Backend {
 /// Declares the backends: name (also the Cargo feature), whether there can be several devices, how to open one.
 macro_rules! backends {
     ($($name:literal, $indexed:literal, $open:expr;)*) => {
+        // burn has deprecated `ndarray`; users still ask for it.
+        #[allow(deprecated)]
         const BACKENDS: &[Backend] = &[$(Backend {
             name: $name,
             indexed: $indexed,
