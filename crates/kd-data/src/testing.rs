@@ -1,4 +1,5 @@
 //! What the tests of several modules share: small files in every format.
+#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Cursor, Write};

@@ -1,4 +1,5 @@
 //! A check of gradients for the tests of losses.
+#![cfg(test)]
 
 use burn::tensor::{Device, Tensor};
 

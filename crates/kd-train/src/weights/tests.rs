@@ -1,3 +1,4 @@
+#![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};

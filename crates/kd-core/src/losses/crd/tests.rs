@@ -1,3 +1,4 @@
+#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::losses::gradient::{assert_gradient, numbers};
