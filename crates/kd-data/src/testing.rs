@@ -1,5 +1,4 @@
 //! What the tests of several modules share: small files in every format.
-#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Cursor, Write};

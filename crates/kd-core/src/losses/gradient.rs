@@ -1,5 +1,4 @@
 //! A check of gradients for the tests of losses.
-#![cfg(test)]
 
 use burn::tensor::{Device, Tensor};
 

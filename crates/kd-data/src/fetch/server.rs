@@ -1,5 +1,4 @@
 //! A web server of a few lines on the loopback interface, with the manners and bad manners of mirrors.
-#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;

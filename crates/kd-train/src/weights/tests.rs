@@ -1,4 +1,3 @@
-#![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};

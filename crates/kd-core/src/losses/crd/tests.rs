@@ -1,4 +1,3 @@
-#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::losses::gradient::{assert_gradient, numbers};

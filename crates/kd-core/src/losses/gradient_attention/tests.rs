@@ -1,5 +1,4 @@
 //! Against a two-layer network whose second derivative is worked out by hand.
-#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
 use super::super::gradient::{assert_gradient, numbers};
