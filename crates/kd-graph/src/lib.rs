@@ -1,0 +1,1 @@
+//! Graphs traced from burn models.

@@ -1,0 +1,1 @@
+//! Kernels on plain slices.
