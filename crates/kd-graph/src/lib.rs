@@ -1,1 +1,22 @@
-//! Graphs traced from burn models.
+//! Graphs traced from burn models: read, run, train, tap and edit them.
+
+mod cost;
+mod depend;
+mod display;
+mod edit;
+mod graph;
+mod infer;
+mod module;
+mod op;
+mod rewrite;
+mod save;
+mod shape;
+mod trace;
+
+pub use graph::{Graph, GraphError, Node, NodeId};
+pub use infer::{InferError, infer};
+pub use op::{
+    Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, Op, PadMode, Pool,
+    PoolKind, Range, Reduction, Role, Scalar, Unary,
+};
+pub use shape::{Dim, Kind, Shape, TensorType};

@@ -1,0 +1,1 @@
+//! Which axes of which parameters must change together.

@@ -1,0 +1,1 @@
+//! Graphs as tables and pictures.

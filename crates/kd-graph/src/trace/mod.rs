@@ -1,0 +1,1 @@
+//! From a burn module to a graph.
