@@ -2,6 +2,11 @@
 #![warn(missing_docs)]
 
 mod error;
+#[cfg(test)]
+mod testing;
+mod parallel;
+pub mod norm;
+pub mod elementwise;
 pub mod simd;
 mod workspace;
 
