@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+pub mod conv;
 mod error;
+mod geometry;
+pub mod layout;
 #[cfg(test)]
 mod testing;
 mod parallel;
@@ -11,4 +14,5 @@ pub mod simd;
 mod workspace;
 
 pub use error::KernelError;
+pub use geometry::{Conv2d, Geometry};
 pub use workspace::{Scratch, Workspace};

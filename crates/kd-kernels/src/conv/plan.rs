@@ -1,0 +1,300 @@
+//! How a pass over a convolution walks its source.
+//!
+//! Forward and input gradient are the same computation: every output position gathers, for a list of
+//! steps, runs of source channels. The source image is first copied into a scratch image which
+//!
+//! - has its zero padding, so that no step needs a bound,
+//! - has blocks of [`BLOCK`] channels, so that neighbouring columns are a constant distance apart,
+//! - has its rows and columns sorted by their remainder modulo the stride, so that neighbouring output
+//!   positions always read neighbouring columns.
+//!
+//! The input gradient of a strided convolution falls into phases: input positions with the same
+//! remainder modulo the stride see the same part of the kernel, a small dense convolution of its own.
+
+use crate::geometry::Conv2d;
+
+/// Channels that lie together in the scratch image: a cache line.
+pub(crate) const BLOCK: usize = 16;
+
+/// One spatial dimension.
+#[derive(Clone, Debug)]
+pub(crate) struct Axis {
+    /// Length of the source.
+    pub source: usize,
+    /// Zeros before it.
+    pub before: usize,
+    /// Remainders that positions are sorted by.
+    pub interleave: usize,
+    /// Slots for each remainder.
+    pub slots: usize,
+    phases: Vec<AxisPhase>,
+}
+
+/// Outputs `first + step * i`, `i < count`; tap `k` reads slot `slot + i`.
+#[derive(Clone, Debug)]
+struct AxisPhase {
+    span: Span,
+    taps: Vec<(usize, usize)>,
+}
+
+/// Positions `first + step * i`, `i < count`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub first: usize,
+    pub step: usize,
+    pub count: usize,
+}
+
+impl Span {
+    /// The `i` whose positions lie in `from..to`.
+    pub fn within(&self, from: usize, to: usize) -> std::ops::Range<usize> {
+        let index = |position: usize| position.saturating_sub(self.first).div_ceil(self.step).min(self.count);
+        index(from)..index(to)
+    }
+}
+
+impl Axis {
+    fn forward(
+        source: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        dilation: usize,
+        output: usize,
+    ) -> Self {
+        let slots = (kernel - 1) * dilation / stride + output;
+        let slot = |k: usize| (k * dilation % stride) * slots + k * dilation / stride;
+        let phase = AxisPhase {
+            span: Span { first: 0, step: 1, count: output },
+            taps: (0..kernel).map(|k| (k, slot(k))).collect(),
+        };
+        Self { source, before: padding, interleave: stride, slots, phases: vec![phase] }
+    }
+
+    /// `source` is the output of the forward pass, `target` its input.
+    fn backward(
+        source: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        dilation: usize,
+        target: usize,
+    ) -> Self {
+        let before = (kernel - 1) * dilation / stride;
+        let phases: Vec<AxisPhase> = (0..stride)
+            .map(|remainder| {
+                // Target position `stride * m + remainder - padding`, from the first `m` where it exists.
+                let m = padding.saturating_sub(remainder).div_ceil(stride);
+                let first = stride * m + remainder - padding;
+                let count = target.saturating_sub(first).div_ceil(stride);
+                let taps = (0..kernel)
+                    .filter(|k| k * dilation % stride == remainder)
+                    .map(|k| (k, m + before - (k * dilation - remainder) / stride))
+                    .collect();
+                AxisPhase { span: Span { first, step: stride, count }, taps }
+            })
+            .filter(|phase| phase.span.count > 0)
+            .collect();
+        let ends = phases.iter().flat_map(|p| p.taps.iter().map(|(_, slot)| slot + p.span.count));
+        let slots = ends.max().unwrap_or(0);
+        Self { source, before, interleave: 1, slots, phases }
+    }
+
+    /// Slots of every remainder that targets in `from..to` read.
+    pub fn needed(&self, from: usize, to: usize) -> std::ops::Range<usize> {
+        let mut needed = self.slots..0;
+        for phase in &self.phases {
+            let targets = phase.span.within(from, to);
+            for (_, slot) in phase.taps.iter().filter(|_| !targets.is_empty()) {
+                let slot = slot % self.slots;
+                needed = needed.start.min(slot + targets.start)..needed.end.max(slot + targets.end);
+            }
+        }
+        needed
+    }
+
+    /// Slots of all remainders.
+    pub fn total(&self) -> usize {
+        self.interleave * self.slots
+    }
+
+    /// Slots of `remainder` that hold source positions (the others hold zeros), and the first of them.
+    pub fn filled(&self, remainder: usize) -> (std::ops::Range<usize>, usize) {
+        let slot = |position: usize| {
+            (position + self.before).saturating_sub(remainder).div_ceil(self.interleave).min(self.slots)
+        };
+        let range = slot(0)..slot(self.source);
+        let first = (range.start * self.interleave + remainder).saturating_sub(self.before);
+        (range, first)
+    }
+}
+
+/// A run of source values, the same distance from every output position.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// Numbers from the output position's slot to the run.
+    pub offset: usize,
+    /// Values in the run, at most [`BLOCK`].
+    pub len: usize,
+    /// The kernel's row and column.
+    tap: [usize; 2],
+    /// Source channel of the first value.
+    channel: usize,
+}
+
+/// Outputs that share their steps.
+#[derive(Clone, Debug)]
+pub(crate) struct Phase {
+    pub rows: Span,
+    pub cols: Span,
+    pub steps: Vec<Step>,
+    /// Values in all steps.
+    pub depth: usize,
+    /// Values in the phases before.
+    pub start: usize,
+}
+
+/// What is computed from the scratch image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Sums over source channels.
+    Dense,
+    /// Dense, and a run holds a whole row of the kernel: for few channels.
+    Merged,
+    /// Every channel by itself.
+    Depthwise,
+}
+
+/// A pass: the scratch image and what is gathered from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub kind: Kind,
+    pub rows: Axis,
+    pub cols: Axis,
+    /// Channels of the source and the target in a group.
+    pub source_channels: usize,
+    pub target_channels: usize,
+    pub groups: usize,
+    pub phases: Vec<Phase>,
+    /// Columns of the kernel, and the stride along a row.
+    pub merged: [usize; 2],
+    /// Distance in the weight between target channels, source channels, and kernel rows.
+    weight_strides: [usize; 3],
+}
+
+impl Plan {
+    pub fn forward(c: &Conv2d, output: [usize; 2]) -> Self {
+        let axis = |i: usize| {
+            Axis::forward(c.input[i], c.kernel[i], c.stride[i], c.padding[i], c.dilation[i], output[i])
+        };
+        let (channels, area) = (c.in_channels / c.groups, c.kernel[0] * c.kernel[1]);
+        let merges = c.kernel[1] > 1 && c.dilation[1] == 1 && channels * c.kernel[1] <= BLOCK;
+        let mut plan = Self {
+            kind: if is_depthwise(c) {
+                Kind::Depthwise
+            } else if merges {
+                Kind::Merged
+            } else {
+                Kind::Dense
+            },
+            rows: axis(0),
+            cols: axis(1),
+            source_channels: channels,
+            target_channels: c.out_channels / c.groups,
+            groups: c.groups,
+            phases: Vec::new(),
+            merged: [c.kernel[1], c.stride[1]],
+            weight_strides: [channels * area, area, c.kernel[1]],
+        };
+        if plan.kind == Kind::Merged {
+            plan.cols.slots = output[1];
+            plan.cols.interleave = 1;
+        }
+        plan.with_phases()
+    }
+
+    pub fn backward(c: &Conv2d, output: [usize; 2]) -> Self {
+        let axis = |i: usize| {
+            Axis::backward(output[i], c.kernel[i], c.stride[i], c.padding[i], c.dilation[i], c.input[i])
+        };
+        let (channels, area) = (c.in_channels / c.groups, c.kernel[0] * c.kernel[1]);
+        Self {
+            kind: if is_depthwise(c) { Kind::Depthwise } else { Kind::Dense },
+            rows: axis(0),
+            cols: axis(1),
+            source_channels: c.out_channels / c.groups,
+            target_channels: channels,
+            groups: c.groups,
+            phases: Vec::new(),
+            merged: [1, 1],
+            weight_strides: [area, channels * area, c.kernel[1]],
+        }
+        .with_phases()
+    }
+
+    fn with_phases(mut self) -> Self {
+        let mut start = 0;
+        for rows in &self.rows.phases {
+            for cols in &self.cols.phases {
+                let steps = self.steps(rows, cols);
+                let depth = steps.iter().map(|step| step.len).sum();
+                self.phases.push(Phase { rows: rows.span, cols: cols.span, steps, depth, start });
+                start += depth;
+            }
+        }
+        self
+    }
+
+    fn steps(&self, rows: &AxisPhase, cols: &AxisPhase) -> Vec<Step> {
+        let row = self.cols.total() * BLOCK;
+        let runs: Vec<(usize, usize)> = match self.kind {
+            Kind::Dense => (0..self.source_channels)
+                .step_by(BLOCK)
+                .map(|c| (c, BLOCK.min(self.source_channels - c)))
+                .collect(),
+            Kind::Merged => vec![(0, self.source_channels * self.merged[0])],
+            Kind::Depthwise => vec![(0, BLOCK)],
+        };
+        let taps = if self.kind == Kind::Merged { &cols.taps[..1] } else { &cols.taps[..] };
+        let mut steps = Vec::new();
+        for (channel, len) in runs {
+            for &(k, row_slot) in &rows.taps {
+                for &(l, col_slot) in taps {
+                    let offset = channel / BLOCK * self.block_len() + row_slot * row + col_slot * BLOCK;
+                    steps.push(Step { offset, len, tap: [k, l], channel });
+                }
+            }
+        }
+        steps
+    }
+
+    /// Numbers in the scratch image of one block of channels.
+    pub fn block_len(&self) -> usize {
+        self.rows.total() * self.cols.total() * BLOCK
+    }
+
+    /// Blocks in the scratch image: one at a time is enough where channels stay apart.
+    pub fn blocks(&self) -> usize {
+        if self.kind == Kind::Dense { self.source_channels.div_ceil(BLOCK) } else { 1 }
+    }
+
+    /// Values in the steps of all phases.
+    pub fn depth(&self) -> usize {
+        self.phases.last().map_or(0, |phase| phase.start + phase.depth)
+    }
+
+    /// Where the weight has what multiplies value `run` of `step` for a target channel of a group.
+    pub fn weight_index(&self, group: usize, target: usize, step: &Step, run: usize) -> usize {
+        let (channel, column) = match self.kind {
+            Kind::Merged => (run % self.source_channels, run / self.source_channels),
+            _ => (step.channel + run, step.tap[1]),
+        };
+        let [by_target, by_channel, by_row] = self.weight_strides;
+        let per_group = self.source_channels * self.target_channels * by_channel.min(by_target);
+        group * per_group + target * by_target + channel * by_channel + step.tap[0] * by_row + column
+    }
+}
+
+fn is_depthwise(c: &Conv2d) -> bool {
+    c.groups > 1 && c.groups == c.in_channels && c.groups == c.out_channels
+}

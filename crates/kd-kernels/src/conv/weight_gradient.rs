@@ -1,0 +1,148 @@
+use super::fill::Fill;
+use super::pack::{channel_blocks, lanes, packed_len, padded_channels, unpack};
+use super::plan::{BLOCK, Kind, Plan};
+use super::reduce::{AddTo, add_rows};
+use super::weight_tile::{Tile, run_dense, run_depthwise, split};
+use crate::error::length;
+use crate::simd::{Level, dispatch};
+use crate::{Geometry, KernelError, Workspace};
+use rayon::prelude::*;
+
+/// Chunks of images for each thread; every chunk has its own sums.
+const CHUNKS_PER_THREAD: usize = 2;
+
+/// The gradients `dw` with respect to the weight and `db` with respect to the bias, from `dy` with respect to
+/// the output.
+///
+/// # Errors
+/// [`KernelError::Length`] if a slice isn't as long as the geometry says.
+pub fn weight_gradient(
+    geometry: &Geometry,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    db: Option<&mut [f32]>,
+    workspace: &Workspace,
+) -> Result<(), KernelError> {
+    let settings = geometry.settings();
+    length("x", x.len(), geometry.input_len())?;
+    length("dy", dy.len(), geometry.output_len())?;
+    length("dw", dw.len(), geometry.weight_len())?;
+    if let Some(db) = &db {
+        length("db", db.len(), settings.out_channels)?;
+    }
+    let (plan, level) = (geometry.forward_plan(), Level::current());
+    let pass = Pass { plan, level, output: geometry.output(), with_bias: db.is_some(), workspace };
+    let weights = packed_len(plan, lanes(level));
+    // The bias' sums lie behind the weight's.
+    let len = (weights + settings.out_channels).next_multiple_of(BLOCK);
+    let chunks = (CHUNKS_PER_THREAD * rayon::current_num_threads()).min(settings.batch);
+    let images = settings.batch.div_ceil(chunks);
+    let (image_len, gradient_len) = (x.len() / settings.batch, dy.len() / settings.batch);
+    let mut partial = workspace.take(settings.batch.div_ceil(images) * len);
+    let parts = x.par_chunks(images * image_len).zip(dy.par_chunks(images * gradient_len));
+    parts.zip(partial.par_chunks_mut(len)).for_each(|((x, dy), sums)| {
+        sums.fill(0.0);
+        let (dw, db) = sums.split_at_mut(weights);
+        pass.chunk(x.chunks_exact(image_len).zip(dy.chunks_exact(gradient_len)), dw, db);
+    });
+    let (total, rest) = partial.split_at_mut(len);
+    for part in rest.chunks_exact(len) {
+        dispatch(level, AddTo { sums: total, part });
+    }
+    unpack(plan, level, &total[..weights], dw);
+    if let Some(db) = db {
+        db.copy_from_slice(&total[weights..][..settings.out_channels]);
+    }
+    Ok(())
+}
+
+struct Pass<'a> {
+    plan: &'a Plan,
+    level: Level,
+    output: [usize; 2],
+    with_bias: bool,
+    workspace: &'a Workspace,
+}
+
+impl Pass<'_> {
+    /// Adds some images' sums.
+    fn chunk<'i>(
+        &self,
+        images: impl Iterator<Item = (&'i [f32], &'i [f32])>,
+        dw: &mut [f32],
+        db: &mut [f32],
+    ) {
+        let plan = self.plan;
+        let mut scratch = self.workspace.take(plan.blocks() * plan.block_len());
+        let channels = plan.target_channels * plan.groups;
+        for (x, dy) in images {
+            match plan.kind {
+                Kind::Depthwise => self.depthwise(x, dy, dw, &mut scratch),
+                _ => self.dense(x, dy, dw, &mut scratch),
+            }
+            if self.with_bias {
+                add_rows(self.level, dy, &mut db[..channels]);
+            }
+        }
+    }
+
+    fn fill(&self, image: &[f32], channels: std::ops::Range<usize>, scratch: &mut [f32]) {
+        let (plan, stride) = (self.plan, self.plan.source_channels * self.plan.groups);
+        dispatch(self.level, Fill { plan, image, stride, channels, slots: 0..plan.rows.slots, scratch });
+    }
+
+    /// A tile at the first position of an image.
+    fn tile(&self, scratch: &[f32], dy: &[f32], sums: &mut [f32], channels: usize) -> Tile {
+        Tile {
+            source: scratch.as_ptr(),
+            source_row: self.plan.cols.total() * BLOCK,
+            gradient: dy.as_ptr(),
+            gradient_pixel: self.plan.target_channels * self.plan.groups,
+            rows: self.output[0],
+            cols: self.output[1],
+            channels,
+            sums: sums.as_mut_ptr(),
+        }
+    }
+
+    fn dense(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+        let (plan, lanes) = (self.plan, lanes(self.level));
+        let padded = padded_channels(plan, lanes);
+        for group in 0..plan.groups {
+            let first = group * plan.source_channels;
+            self.fill(x, first..first + plan.source_channels, scratch);
+            for phase in &plan.phases {
+                let mut sums = &mut dw[(group * plan.depth() + phase.start) * padded..];
+                for (channels, vectors) in channel_blocks(plan, lanes) {
+                    let dy = &dy[group * plan.target_channels + channels.start..];
+                    for step in &phase.steps {
+                        for (run, count) in split(self.level, step.len, vectors) {
+                            let source = &scratch[step.offset + run..];
+                            let sums = &mut sums[run * vectors * lanes..];
+                            let tile = self.tile(source, dy, sums, channels.len());
+                            // SAFETY: the plan's steps stay inside the scratch image for every position of the
+                            // output, the packed order has `vectors` vectors for every value of a step.
+                            unsafe { run_dense(self.level, tile, count, vectors) };
+                        }
+                        sums = &mut sums[step.len * vectors * lanes..];
+                    }
+                }
+            }
+        }
+    }
+
+    fn depthwise(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+        let plan = self.plan;
+        for first in (0..plan.groups).step_by(BLOCK) {
+            let channels = first..plan.groups.min(first + BLOCK);
+            self.fill(x, channels.clone(), scratch);
+            for phase in &plan.phases {
+                let sums = &mut dw[first / BLOCK * plan.depth() + phase.start..];
+                let tile = self.tile(scratch, &dy[first..], sums, channels.len());
+                // SAFETY: as in `dense`; the packed order has BLOCK numbers for every step.
+                unsafe { run_depthwise(self.level, tile, &phase.steps) };
+            }
+        }
+    }
+}
