@@ -3,6 +3,10 @@
 
 pub mod conv;
 mod error;
+pub mod optim;
+pub mod loss;
+pub mod linear;
+pub mod pool;
 mod geometry;
 pub mod layout;
 #[cfg(test)]
