@@ -74,7 +74,11 @@ impl Finish {
         let Self { bias, residual, relu, shift, sum, square_sum } = self;
         Self {
             bias: if bias.is_null() { bias } else { bias.wrapping_add(channels) },
-            residual: if residual.is_null() { residual } else { residual.wrapping_add(channels + positions) },
+            residual: if residual.is_null() {
+                residual
+            } else {
+                residual.wrapping_add(positions.wrapping_add(channels))
+            },
             relu,
             shift: if shift.is_null() { shift } else { shift.wrapping_add(channels) },
             sum: if sum.is_null() { sum } else { sum.wrapping_add(channels) },

@@ -3,7 +3,7 @@
 use super::fill::Fill;
 use super::finish::{Epilogue, Finish};
 use super::pack::{channel_blocks, lanes, padded_channels};
-use super::plan::{BLOCK, Kind, Phase, Plan};
+use super::plan::{BLOCK, Band, Kind, Phase, Plan};
 use super::tile::{Tile, run_dense, run_depthwise, split};
 use crate::Workspace;
 use crate::simd::{Level, dispatch};
@@ -12,6 +12,9 @@ use std::ops::Range;
 
 /// Chunks of work for each thread: few enough to be cheap, enough to level out disturbances.
 const CHUNKS_PER_THREAD: usize = 4;
+
+/// Numbers of the output that are computed between two looks at the source.
+const STRIP: usize = 1 << 14;
 
 /// One gathering pass over a batch.
 pub(super) struct Gather<'a> {
@@ -103,86 +106,116 @@ impl Gather<'_> {
                 finish: finish.advance(0, row * row_len),
             };
             match plan.kind {
-                Kind::Depthwise => self.depthwise(&part, &mut scratch),
-                _ => self.dense(&part, &mut scratch),
+                Kind::Depthwise => {
+                    self.strips(&part, 0..plan.groups, &mut scratch, |rows, scratch| {
+                        self.depthwise(&part, rows, scratch);
+                    });
+                }
+                _ => (0..plan.groups).for_each(|group| {
+                    let first = group * plan.source_channels;
+                    self.strips(&part, first..first + plan.source_channels, &mut scratch, |rows, scratch| {
+                        self.dense(&part, rows, group, scratch);
+                    });
+                }),
             }
             row += count;
         }
     }
 
-    fn fill(&self, part: &Part<'_>, channels: Range<usize>, scratch: &mut [f32]) {
+    /// Goes through a part in strips of rows whose output stays in the cache for all its channels.
+    fn strips(
+        &self,
+        part: &Part<'_>,
+        channels: Range<usize>,
+        scratch: &mut [f32],
+        compute: impl Fn(Range<usize>, &[f32]),
+    ) {
         let (plan, stride) = (self.plan, self.source_channels());
-        let slots = plan.rows.needed(part.rows.start, part.rows.end);
-        dispatch(self.level, Fill { plan, image: part.image, stride, channels, slots, scratch });
+        let height = (STRIP / (self.target[1] * self.target_channels())).max(1);
+        let mut filled = 0;
+        for from in part.rows.clone().step_by(height) {
+            let rows = from..part.rows.end.min(from + height);
+            let needed = plan.rows.needed(rows.start, rows.end);
+            let slots = needed.start.max(filled)..needed.end;
+            filled = filled.max(needed.end);
+            let channels = channels.clone();
+            dispatch(self.level, Fill { plan, image: part.image, stride, channels, slots, scratch });
+            compute(rows, scratch);
+        }
     }
 
-    fn dense(&self, part: &Part<'_>, scratch: &mut [f32]) {
+    fn dense(&self, part: &Part<'_>, rows: Range<usize>, group: usize, scratch: &[f32]) {
         let (plan, lanes) = (self.plan, lanes(self.level));
         let padded = padded_channels(plan, lanes);
-        for group in 0..plan.groups {
-            let first = group * plan.source_channels;
-            self.fill(part, first..first + plan.source_channels, scratch);
-            for phase in &plan.phases {
-                let mut weight = &self.packed[(group * plan.depth() + phase.start) * padded..];
-                for (channels, vectors) in channel_blocks(plan, lanes) {
-                    let first_channel = group * plan.target_channels + channels.start;
+        for phase in &plan.phases {
+            let mut weight = &self.packed[(group * plan.depth() + phase.start) * padded..];
+            for (channels, vectors) in channel_blocks(plan, lanes) {
+                let first_channel = group * plan.target_channels + channels.start;
+                for band in &phase.bands {
+                    let weight = &weight[band.start * vectors * lanes..];
                     for (col, columns) in split(self.level, phase.cols.count, vectors) {
-                        let tile =
-                            self.tile(part, phase, scratch, weight, col, first_channel, channels.len());
+                        let (at, channels) = ((phase, band, col), (first_channel, channels.len()));
+                        let tile = self.tile(part, &rows, at, channels, scratch, weight);
                         // SAFETY: `split` gave the columns; the plan's steps stay inside the scratch image for
                         // every position of its spans; the rest is as `tile` says.
                         unsafe { run_dense(self.level, tile, columns, vectors) };
                     }
-                    weight = &weight[phase.depth * vectors * lanes..];
                 }
+                weight = &weight[phase.depth * vectors * lanes..];
             }
         }
     }
 
-    fn depthwise(&self, part: &Part<'_>, scratch: &mut [f32]) {
+    fn depthwise(&self, part: &Part<'_>, rows: Range<usize>, scratch: &[f32]) {
         let plan = self.plan;
         for first in (0..plan.groups).step_by(BLOCK) {
-            let channels = first..plan.groups.min(first + BLOCK);
-            self.fill(part, channels.clone(), scratch);
+            let channels = BLOCK.min(plan.groups - first);
+            let scratch = &scratch[first / BLOCK * plan.block_len()..];
             for phase in &plan.phases {
-                let weight = &self.packed[first / BLOCK * plan.depth() + phase.start..];
-                for (col, columns) in split(self.level, phase.cols.count, 1) {
-                    let tile = self.tile(part, phase, scratch, weight, col, first, channels.len());
-                    // SAFETY: as in `dense`.
-                    unsafe { run_depthwise(self.level, tile, columns) };
+                for band in &phase.bands {
+                    let weight = &self.packed[first / BLOCK * plan.depth() + phase.start + band.start..];
+                    for (col, columns) in split(self.level, phase.cols.count, 1) {
+                        let tile =
+                            self.tile(part, &rows, (phase, band, col), (first, channels), scratch, weight);
+                        // SAFETY: as in `dense`.
+                        unsafe { run_depthwise(self.level, tile, columns) };
+                    }
                 }
             }
         }
     }
 
-    /// The tile at column `col` of a phase: its rows inside the part, its output inside the part's, which is
-    /// this task's alone.
-    #[allow(clippy::too_many_arguments)]
+    /// The tile of `channels` (first, count) at a column of a band: its rows among `rows`, its output inside the
+    /// part's, which is this task's alone.
     fn tile<'t>(
         &self,
         part: &Part<'_>,
-        phase: &'t Phase,
+        rows: &Range<usize>,
+        (phase, band, col): (&'t Phase, &'t Band, usize),
+        (channel, channels): (usize, usize),
         scratch: &[f32],
         weight: &[f32],
-        col: usize,
-        channel: usize,
-        channels: usize,
     ) -> Tile<'t> {
         let total = self.target_channels();
         let (row_len, source_row) = (self.target[1] * total, self.plan.cols.total() * BLOCK);
-        let rows = phase.rows.within(part.rows.start, part.rows.end);
-        let first_row = phase.rows.first + rows.start * phase.rows.step;
-        let at = (first_row.wrapping_sub(part.rows.start)).wrapping_mul(row_len)
-            + (phase.cols.first + col * phase.cols.step) * total;
+        let rows = phase.rows.within(rows.start, rows.end);
+        let first = rows.start.max(band.rows.start);
+        let count = rows.end.min(band.rows.end).saturating_sub(first);
+        let row = phase.rows.first + first * phase.rows.step;
+        // Not inside where the band has no rows here; then nothing is accessed.
+        let at = row
+            .wrapping_sub(part.rows.start)
+            .wrapping_mul(row_len)
+            .wrapping_add((phase.cols.first + col * phase.cols.step) * total);
         Tile {
-            source: scratch.as_ptr().wrapping_add(rows.start * source_row + col * BLOCK),
+            source: scratch.as_ptr().wrapping_add(first * source_row + col * BLOCK),
             source_row,
-            steps: &phase.steps,
+            steps: &phase.steps[band.steps.clone()],
             weight: weight.as_ptr(),
-            output: part.output.wrapping_add(at + channel),
+            output: part.output.wrapping_add(at.wrapping_add(channel)),
             output_row: phase.rows.step * row_len,
             output_pixel: phase.cols.step * total,
-            rows: rows.len(),
+            rows: count,
             channels,
             finish: part.finish.advance(channel, at),
         }

@@ -12,6 +12,7 @@
 //! remainder modulo the stride see the same part of the kernel, a small dense convolution of its own.
 
 use crate::geometry::Conv2d;
+use std::ops::Range;
 
 /// Channels that lie together in the scratch image: a cache line.
 pub(crate) const BLOCK: usize = 16;
@@ -47,7 +48,7 @@ pub(crate) struct Span {
 
 impl Span {
     /// The `i` whose positions lie in `from..to`.
-    pub fn within(&self, from: usize, to: usize) -> std::ops::Range<usize> {
+    pub fn within(&self, from: usize, to: usize) -> Range<usize> {
         let index = |position: usize| position.saturating_sub(self.first).div_ceil(self.step).min(self.count);
         index(from)..index(to)
     }
@@ -101,7 +102,7 @@ impl Axis {
     }
 
     /// Slots of every remainder that targets in `from..to` read.
-    pub fn needed(&self, from: usize, to: usize) -> std::ops::Range<usize> {
+    pub fn needed(&self, from: usize, to: usize) -> Range<usize> {
         let mut needed = self.slots..0;
         for phase in &self.phases {
             let targets = phase.span.within(from, to);
@@ -113,13 +114,20 @@ impl Axis {
         needed
     }
 
+    /// The `i < count` for which slot `slot + i` holds a source position.
+    fn inside(&self, slot: usize, count: usize) -> Range<usize> {
+        let (filled, _) = self.filled(slot / self.slots);
+        let index = |end: usize| end.saturating_sub(slot % self.slots).min(count);
+        index(filled.start)..index(filled.end)
+    }
+
     /// Slots of all remainders.
     pub fn total(&self) -> usize {
         self.interleave * self.slots
     }
 
     /// Slots of `remainder` that hold source positions (the others hold zeros), and the first of them.
-    pub fn filled(&self, remainder: usize) -> (std::ops::Range<usize>, usize) {
+    pub fn filled(&self, remainder: usize) -> (Range<usize>, usize) {
         let slot = |position: usize| {
             (position + self.before).saturating_sub(remainder).div_ceil(self.interleave).min(self.slots)
         };
@@ -140,6 +148,18 @@ pub(crate) struct Step {
     tap: [usize; 2],
     /// Source channel of the first value.
     channel: usize,
+    /// Rows and columns of the phase where it reads more than padding.
+    pub rows: Range<usize>,
+    pub cols: Range<usize>,
+}
+
+/// Neighbouring rows of a phase which read more than padding in the same steps.
+#[derive(Clone, Debug)]
+pub(crate) struct Band {
+    pub rows: Range<usize>,
+    pub steps: Range<usize>,
+    /// Values in the steps before.
+    pub start: usize,
 }
 
 /// Outputs that share their steps.
@@ -148,6 +168,7 @@ pub(crate) struct Phase {
     pub rows: Span,
     pub cols: Span,
     pub steps: Vec<Step>,
+    pub bands: Vec<Band>,
     /// Values in all steps.
     pub depth: usize,
     /// Values in the phases before.
@@ -238,7 +259,8 @@ impl Plan {
             for cols in &self.cols.phases {
                 let steps = self.steps(rows, cols);
                 let depth = steps.iter().map(|step| step.len).sum();
-                self.phases.push(Phase { rows: rows.span, cols: cols.span, steps, depth, start });
+                let bands = bands(&steps, rows.span.count);
+                self.phases.push(Phase { rows: rows.span, cols: cols.span, steps, bands, depth, start });
                 start += depth;
             }
         }
@@ -257,11 +279,17 @@ impl Plan {
         };
         let taps = if self.kind == Kind::Merged { &cols.taps[..1] } else { &cols.taps[..] };
         let mut steps = Vec::new();
-        for (channel, len) in runs {
-            for &(k, row_slot) in &rows.taps {
+        // Rows of the kernel outermost, so that a band's steps follow one another.
+        for &(k, row_slot) in &rows.taps {
+            for &(channel, len) in &runs {
                 for &(l, col_slot) in taps {
                     let offset = channel / BLOCK * self.block_len() + row_slot * row + col_slot * BLOCK;
-                    steps.push(Step { offset, len, tap: [k, l], channel });
+                    let columns = match self.kind {
+                        Kind::Merged => 0..cols.span.count,
+                        _ => self.cols.inside(col_slot, cols.span.count),
+                    };
+                    let rows = self.rows.inside(row_slot, rows.span.count);
+                    steps.push(Step { offset, len, tap: [k, l], channel, rows, cols: columns });
                 }
             }
         }
@@ -273,9 +301,13 @@ impl Plan {
         self.rows.total() * self.cols.total() * BLOCK
     }
 
-    /// Blocks in the scratch image: one at a time is enough where channels stay apart.
+    /// Blocks in the scratch image, which holds a group at a time, or all channels of a depthwise pass.
     pub fn blocks(&self) -> usize {
-        if self.kind == Kind::Dense { self.source_channels.div_ceil(BLOCK) } else { 1 }
+        match self.kind {
+            Kind::Dense => self.source_channels.div_ceil(BLOCK),
+            Kind::Merged => 1,
+            Kind::Depthwise => self.groups.div_ceil(BLOCK),
+        }
     }
 
     /// Values in the steps of all phases.
@@ -293,6 +325,23 @@ impl Plan {
         let per_group = self.source_channels * self.target_channels * by_channel.min(by_target);
         group * per_group + target * by_target + channel * by_channel + step.tap[0] * by_row + column
     }
+}
+
+fn bands(steps: &[Step], rows: usize) -> Vec<Band> {
+    let mut bands: Vec<Band> = Vec::new();
+    for row in 0..rows {
+        let reads = |step: &Step| step.rows.contains(&row);
+        let first = steps.iter().position(reads).unwrap_or(0);
+        let steps_of_row = first..steps.iter().rposition(reads).map_or(first, |last| last + 1);
+        match bands.last_mut() {
+            Some(band) if band.steps == steps_of_row => band.rows.end = row + 1,
+            _ => {
+                let start = steps[..first].iter().map(|step| step.len).sum();
+                bands.push(Band { rows: row..row + 1, steps: steps_of_row, start });
+            }
+        }
+    }
+    bands
 }
 
 fn is_depthwise(c: &Conv2d) -> bool {

@@ -7,6 +7,7 @@ use crate::error::length;
 use crate::simd::{Level, dispatch};
 use crate::{Geometry, KernelError, Workspace};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Chunks of images for each thread; every chunk has its own sums.
 const CHUNKS_PER_THREAD: usize = 2;
@@ -57,6 +58,9 @@ pub fn weight_gradient(
     Ok(())
 }
 
+/// Numbers of the gradient that a depthwise pass goes through at a time: so many stay in the cache.
+const STRIP: usize = 1 << 14;
+
 struct Pass<'a> {
     plan: &'a Plan,
     level: Level,
@@ -87,20 +91,31 @@ impl Pass<'_> {
         }
     }
 
-    fn fill(&self, image: &[f32], channels: std::ops::Range<usize>, scratch: &mut [f32]) {
+    fn fill(&self, image: &[f32], channels: Range<usize>, slots: Range<usize>, scratch: &mut [f32]) {
         let (plan, stride) = (self.plan, self.plan.source_channels * self.plan.groups);
-        dispatch(self.level, Fill { plan, image, stride, channels, slots: 0..plan.rows.slots, scratch });
+        dispatch(self.level, Fill { plan, image, stride, channels, slots, scratch });
     }
 
-    /// A tile at the first position of an image.
-    fn tile(&self, scratch: &[f32], dy: &[f32], sums: &mut [f32], channels: usize) -> Tile {
+    /// The tile of `channels` (first, count) over some rows and columns of an image.
+    fn tile(
+        &self,
+        [rows, cols]: [Range<usize>; 2],
+        scratch: &[f32],
+        dy: &[f32],
+        (channel, channels): (usize, usize),
+        sums: &mut [f32],
+    ) -> Tile {
+        let (source_row, pixel) =
+            (self.plan.cols.total() * BLOCK, self.plan.target_channels * self.plan.groups);
+        let row = self.output[1] * pixel;
         Tile {
-            source: scratch.as_ptr(),
-            source_row: self.plan.cols.total() * BLOCK,
-            gradient: dy.as_ptr(),
-            gradient_pixel: self.plan.target_channels * self.plan.groups,
-            rows: self.output[0],
-            cols: self.output[1],
+            source: scratch.as_ptr().wrapping_add(rows.start * source_row + cols.start * BLOCK),
+            source_row,
+            gradient: dy.as_ptr().wrapping_add(rows.start * row + cols.start * pixel + channel),
+            gradient_row: row,
+            gradient_pixel: pixel,
+            rows: rows.len(),
+            cols: cols.len(),
             channels,
             sums: sums.as_mut_ptr(),
         }
@@ -111,16 +126,17 @@ impl Pass<'_> {
         let padded = padded_channels(plan, lanes);
         for group in 0..plan.groups {
             let first = group * plan.source_channels;
-            self.fill(x, first..first + plan.source_channels, scratch);
+            self.fill(x, first..first + plan.source_channels, 0..plan.rows.slots, scratch);
             for phase in &plan.phases {
                 let mut sums = &mut dw[(group * plan.depth() + phase.start) * padded..];
                 for (channels, vectors) in channel_blocks(plan, lanes) {
-                    let dy = &dy[group * plan.target_channels + channels.start..];
+                    let block = (group * plan.target_channels + channels.start, channels.len());
                     for step in &phase.steps {
                         for (run, count) in split(self.level, step.len, vectors) {
                             let source = &scratch[step.offset + run..];
                             let sums = &mut sums[run * vectors * lanes..];
-                            let tile = self.tile(source, dy, sums, channels.len());
+                            let positions = [step.rows.clone(), step.cols.clone()];
+                            let tile = self.tile(positions, source, dy, block, sums);
                             // SAFETY: the plan's steps stay inside the scratch image for every position of the
                             // output, the packed order has `vectors` vectors for every value of a step.
                             unsafe { run_dense(self.level, tile, count, vectors) };
@@ -134,14 +150,22 @@ impl Pass<'_> {
 
     fn depthwise(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
         let plan = self.plan;
-        for first in (0..plan.groups).step_by(BLOCK) {
-            let channels = first..plan.groups.min(first + BLOCK);
-            self.fill(x, channels.clone(), scratch);
-            for phase in &plan.phases {
-                let sums = &mut dw[first / BLOCK * plan.depth() + phase.start..];
-                let tile = self.tile(scratch, &dy[first..], sums, channels.len());
-                // SAFETY: as in `dense`; the packed order has BLOCK numbers for every step.
-                unsafe { run_depthwise(self.level, tile, &phase.steps) };
+        let height = (STRIP / (self.output[1] * plan.groups)).max(1);
+        let mut filled = 0;
+        for from in (0..self.output[0]).step_by(height) {
+            let rows = from..self.output[0].min(from + height);
+            let needed = plan.rows.needed(rows.start, rows.end);
+            self.fill(x, 0..plan.groups, needed.start.max(filled)..needed.end, scratch);
+            filled = filled.max(needed.end);
+            for first in (0..plan.groups).step_by(BLOCK) {
+                let channels = (first, BLOCK.min(plan.groups - first));
+                let scratch = &scratch[first / BLOCK * plan.block_len()..];
+                for phase in &plan.phases {
+                    let sums = &mut dw[first / BLOCK * plan.depth() + phase.start..];
+                    let tile = self.tile([rows.clone(), 0..self.output[1]], scratch, dy, channels, sums);
+                    // SAFETY: as in `dense`; the packed order has BLOCK numbers for every step.
+                    unsafe { run_depthwise(self.level, tile, &phase.steps) };
+                }
             }
         }
     }

@@ -12,7 +12,8 @@ pub(super) struct Tile {
     pub source_row: usize,
     /// Gradient of the output, at the first position and channel of the block.
     pub gradient: *const f32,
-    /// Channels of the output.
+    /// Numbers between its rows and columns.
+    pub gradient_row: usize,
     pub gradient_pixel: usize,
     pub rows: usize,
     pub cols: usize,
@@ -49,7 +50,7 @@ impl<const R: usize, const B: usize> Dense<R, B> {
             let mut acc = [[s.zero(); R]; B];
             for row in 0..t.rows {
                 let mut source = t.source.add(row * t.source_row);
-                let mut gradient = t.gradient.add(row * t.cols * t.gradient_pixel);
+                let mut gradient = t.gradient.add(row * t.gradient_row);
                 for _ in 0..t.cols {
                     let mut dy = [s.zero(); B];
                     for (b, dy) in dy.iter_mut().enumerate() {
@@ -123,7 +124,7 @@ impl Tile {
             let mut acc = [[s.zero(); T]; 2];
             for row in 0..self.rows {
                 let source = self.source.add(row * self.source_row + channel);
-                let gradient = self.gradient.add(row * self.cols * self.gradient_pixel + channel);
+                let gradient = self.gradient.add(row * self.gradient_row + channel);
                 for col in 0..self.cols {
                     let from = gradient.add(col * self.gradient_pixel);
                     let dy = if lanes == S::LANES { s.load(from) } else { s.load_partial(from, lanes) };
