@@ -13,10 +13,12 @@ mod save;
 mod shape;
 mod trace;
 
+pub use edit::Edit;
 pub use graph::{Graph, GraphError, Node, NodeId};
 pub use infer::{InferError, infer};
 pub use op::{
     Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, Op, PadMode, Pool,
     PoolKind, Range, Reduction, Role, Scalar, Unary,
 };
+pub use rewrite::Rewritten;
 pub use shape::{Dim, Kind, Shape, TensorType};
