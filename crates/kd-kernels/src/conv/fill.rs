@@ -4,6 +4,9 @@ use super::plan::{Axis, BLOCK, Kind, Plan};
 use crate::simd::{Kernel, Simd};
 use std::ops::Range;
 
+/// Numbers that the source is fetched ahead of its copying: some 4 KiB.
+const AHEAD: usize = 1 << 10;
+
 /// Copies `channels` of one image, with padding, blocks and sorted positions.
 pub(crate) struct Fill<'a> {
     pub plan: &'a Plan,
@@ -31,20 +34,18 @@ impl Kernel for Fill<'_> {
         for remainder in 0..rows.interleave {
             let (filled, first) = rows.filled(remainder);
             for slot in self.slots.clone() {
-                let inside = filled.contains(&slot);
-                let source = first + slot.wrapping_sub(filled.start).wrapping_mul(rows.interleave);
-                let blocks =
-                    if self.plan.kind == Kind::Merged { 1 } else { self.channels.len().div_ceil(BLOCK) };
-                for block in 0..blocks {
-                    let at = block * self.plan.block_len() + (remainder * rows.slots + slot) * row_len;
-                    let target = at..at + row_len;
-                    if !inside {
-                        self.scratch[target].fill(0.0);
-                    } else if self.plan.kind == Kind::Merged {
-                        self.merged_row(source, target);
-                    } else {
-                        self.row(s, source, block, target);
+                let at = (remainder * rows.slots + slot) * row_len;
+                if !filled.contains(&slot) {
+                    for block in 0..self.plan.blocks() {
+                        self.scratch[block * self.plan.block_len() + at..][..row_len].fill(0.0);
                     }
+                    continue;
+                }
+                let source = first + (slot - filled.start) * rows.interleave;
+                if self.plan.kind == Kind::Merged {
+                    self.merged_row(source, at..at + row_len);
+                } else {
+                    self.row(s, source, at);
                 }
             }
         }
@@ -52,34 +53,36 @@ impl Kernel for Fill<'_> {
 }
 
 impl Fill<'_> {
-    /// One row of a block of channels.
+    /// One row of all channels, to the slots from `at` on in every block.
     #[inline(always)]
-    fn row<S: Simd>(&mut self, s: S, source_row: usize, block: usize, target: Range<usize>) {
+    fn row<S: Simd>(&mut self, s: S, source_row: usize, at: usize) {
         let cols: &Axis = &self.plan.cols;
-        let channel = self.channels.start + block * BLOCK;
-        let len = BLOCK.min(self.channels.end - channel);
-        let image = &self.image[source_row * cols.source * self.stride..][..cols.source * self.stride];
-        let target = &mut self.scratch[target];
-        for (remainder, target) in target.chunks_exact_mut(cols.slots * BLOCK).enumerate() {
+        let (block_len, blocks) = (self.plan.block_len(), self.plan.blocks());
+        let row = cols.source * self.stride;
+        let image = &self.image[source_row * row..][..row];
+        for remainder in 0..cols.interleave {
             let (filled, first) = cols.filled(remainder);
-            target[..filled.start * BLOCK].fill(0.0);
-            target[filled.end * BLOCK..].fill(0.0);
-            let step = cols.interleave * self.stride;
-            let target = &mut target[filled.start * BLOCK..filled.end * BLOCK];
-            for (i, target) in target.chunks_exact_mut(BLOCK).enumerate() {
-                let pixel = &image[first * self.stride + channel + i * step..][..len];
-                let (from, to) = (pixel.as_ptr(), target.as_mut_ptr());
-                for lane in (0..BLOCK).step_by(S::LANES) {
-                    // SAFETY: `target` has BLOCK numbers, a multiple of every level's lanes, and `pixel` has
-                    // `len`, of which the partial form reads what is left.
-                    unsafe {
-                        let v = if lane + S::LANES <= len {
-                            s.load(from.add(lane))
-                        } else {
-                            s.load_partial(from.add(lane.min(len)), len.saturating_sub(lane))
-                        };
-                        s.store(to.add(lane), v);
-                    }
+            let at = at + remainder * cols.slots * BLOCK;
+            for block in 0..blocks {
+                let target = &mut self.scratch[block * block_len + at..][..cols.slots * BLOCK];
+                target[..filled.start * BLOCK].fill(0.0);
+                target[filled.end * BLOCK..].fill(0.0);
+            }
+            // Position by position, so that the source is read in the order it lies in memory.
+            for slot in filled.clone() {
+                let position = first + (slot - filled.start) * cols.interleave;
+                let pixel = &image[position * self.stride..][self.channels.clone()];
+                let mut to = at + slot * BLOCK;
+                for line in (0..pixel.len()).step_by(BLOCK) {
+                    s.prefetch(pixel.as_ptr().wrapping_add(AHEAD + line));
+                }
+                let mut runs = pixel.chunks_exact(BLOCK);
+                for run in runs.by_ref() {
+                    copy_block(s, run, &mut self.scratch[to..to + BLOCK]);
+                    to += block_len;
+                }
+                if !runs.remainder().is_empty() {
+                    copy_block(s, runs.remainder(), &mut self.scratch[to..to + BLOCK]);
                 }
             }
         }
@@ -116,6 +119,24 @@ impl Fill<'_> {
                     None => target.fill(0.0),
                 }
             }
+        }
+    }
+}
+
+/// Copies up to BLOCK numbers and fills up with zeros.
+#[inline(always)]
+fn copy_block<S: Simd>(s: S, source: &[f32], target: &mut [f32]) {
+    let (from, to, len) = (source.as_ptr(), target.as_mut_ptr(), source.len());
+    for lane in (0..target.len().min(BLOCK)).step_by(S::LANES) {
+        // SAFETY: callers pass a target of BLOCK numbers, a multiple of every level's lanes; the partial form
+        // reads what is left of the source.
+        unsafe {
+            let v = if lane + S::LANES <= len {
+                s.load(from.add(lane))
+            } else {
+                s.load_partial(from.add(lane.min(len)), len.saturating_sub(lane))
+            };
+            s.store(to.add(lane), v);
         }
     }
 }

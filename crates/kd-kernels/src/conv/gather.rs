@@ -6,7 +6,7 @@ use super::pack::{channel_blocks, lanes, padded_channels};
 use super::plan::{BLOCK, Band, Kind, Phase, Plan};
 use super::tile::{Tile, run_dense, run_depthwise, split};
 use crate::Workspace;
-use crate::simd::{Level, dispatch};
+use crate::simd::{Kernel, Level, Simd, dispatch};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -26,6 +26,23 @@ pub(super) struct Gather<'a> {
     /// Height and width of the target.
     pub target: [usize; 2],
     pub workspace: &'a Workspace,
+}
+
+/// Fetches the lines that will be written, in order: the tiles write them piecemeal, which the processor
+/// wouldn't foresee.
+struct Announce {
+    ptr: *const f32,
+    len: usize,
+}
+
+impl Kernel for Announce {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for i in (0..self.len).step_by(BLOCK) {
+            s.prefetch(self.ptr.wrapping_add(i));
+        }
+    }
 }
 
 /// Rows of one image of the target, and where they are.
@@ -140,6 +157,9 @@ impl Gather<'_> {
             filled = filled.max(needed.end);
             let channels = channels.clone();
             dispatch(self.level, Fill { plan, image: part.image, stride, channels, slots, scratch });
+            let row_len = self.target[1] * self.target_channels();
+            let ptr = part.output.wrapping_add((rows.start - part.rows.start) * row_len);
+            dispatch(self.level, Announce { ptr, len: rows.len() * row_len });
             compute(rows, scratch);
         }
     }

@@ -121,22 +121,28 @@ impl Tile {
         // SAFETY: the caller's.
         unsafe {
             // Two sums for every tap, so that one product needn't wait for the one before.
-            let mut acc = [[s.zero(); T]; 2];
+            let (mut even, mut odd) = ([s.zero(); T], [s.zero(); T]);
             for row in 0..self.rows {
                 let source = self.source.add(row * self.source_row + channel);
                 let gradient = self.gradient.add(row * self.gradient_row + channel);
-                for col in 0..self.cols {
+                let add = |acc: &mut [S::V; T], col: usize| {
                     let from = gradient.add(col * self.gradient_pixel);
                     let dy = if lanes == S::LANES { s.load(from) } else { s.load_partial(from, lanes) };
-                    let acc = &mut acc[col % 2];
-                    for (acc, offset) in acc.iter_mut().zip(offsets) {
-                        *acc = s.fma(s.load(source.add(offset + col * BLOCK)), dy, *acc);
+                    for i in 0..T {
+                        acc[i] = s.fma(s.load(source.add(offsets[i] + col * BLOCK)), dy, acc[i]);
                     }
+                };
+                for col in (0..self.cols - self.cols % 2).step_by(2) {
+                    add(&mut even, col);
+                    add(&mut odd, col + 1);
+                }
+                if self.cols % 2 == 1 {
+                    add(&mut even, self.cols - 1);
                 }
             }
             for i in 0..T {
                 let to = self.sums.add((first + i) * BLOCK + channel);
-                s.store(to, s.add(s.load(to), s.add(acc[0][i], acc[1][i])));
+                s.store(to, s.add(s.load(to), s.add(even[i], odd[i])));
             }
         }
     }

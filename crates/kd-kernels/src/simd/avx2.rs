@@ -50,6 +50,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(ptr, mask(n), v) }
     }
     #[inline(always)]
+    fn prefetch(self, ptr: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr.cast()) }
+    }
+    #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm256_add_ps(a, b) }
     }

@@ -48,6 +48,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(ptr, mask(n), v) }
     }
     #[inline(always)]
+    fn prefetch(self, ptr: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr.cast()) }
+    }
+    #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_add_ps(a, b) }
     }

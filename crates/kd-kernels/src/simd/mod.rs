@@ -85,6 +85,10 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     /// Writes the first `n <= LANES` lanes; memory behind them isn't touched.
     unsafe fn store_partial(self, ptr: *mut f32, v: Self::V, n: usize);
 
+    /// Asks for the cache line at `ptr`, soon to be used; any address is allowed.
+    #[inline(always)]
+    fn prefetch(self, _ptr: *const f32) {}
+
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.
