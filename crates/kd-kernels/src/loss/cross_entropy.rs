@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::row::{Normaliser, each};
+use super::row::{Normaliser, Vectors};
 use crate::error::{KernelError, length, setting};
 use crate::parallel::rows_per_task;
 use crate::simd::{Kernel, Level, Simd, dispatch};
@@ -86,8 +86,8 @@ impl Kernel for Rows<'_> {
             let normaliser = Normaliser::new(s, logits, 1.0);
             let (share, floor) = (factor / normaliser.sum, factor * smoothing / classes as f32);
             let mut sum = s.zero();
-            each(s, classes, |i, n| {
-                // SAFETY: `each` stays within the row.
+            for (i, n) in Vectors::of(s, logits) {
+                // SAFETY: vectors stay within the row.
                 unsafe {
                     let x = s.load_partial(logits.as_ptr().add(i), n);
                     sum = s.add(sum, x);
@@ -95,7 +95,7 @@ impl Kernel for Rows<'_> {
                     let d = s.fma(e, s.splat(share), s.splat(-floor));
                     s.store_partial(gradient.as_mut_ptr().add(i), d, n);
                 }
-            });
+            }
             gradient[label] -= factor * (1.0 - smoothing);
             let log_sum = normaliser.log_sum_exp(1.0);
             let smooth = if smoothing > 0.0 { log_sum - s.reduce_sum(sum) / classes as f32 } else { 0.0 };

@@ -27,19 +27,19 @@ impl Normaliser {
     #[inline(always)]
     pub fn new<S: Simd>(s: S, logits: &[f32], factor: f32) -> Self {
         let mut largest = s.splat(f32::NEG_INFINITY);
-        each(s, logits.len(), |i, n| {
-            // SAFETY: `each` stays within the row. Lanes behind it become minus infinity.
+        for (i, n) in Vectors::of(s, logits) {
+            // SAFETY: vectors stay within the row. Lanes behind it become minus infinity.
             let x = unsafe { s.load_partial(logits.as_ptr().add(i), n) };
             largest = s.max(largest, s.sub(x, behind(s, s.splat(f32::INFINITY), n)));
-        });
+        }
         let largest = s.reduce_max(largest);
         let mut sum = s.zero();
         let new = Self { largest, sum: 1.0 };
-        each(s, logits.len(), |i, n| {
+        for (i, n) in Vectors::of(s, logits) {
             // SAFETY: as above.
             let x = unsafe { s.load_partial(logits.as_ptr().add(i), n) };
             sum = s.add(sum, first(s, s.exp(new.distance(s, x, factor)), n));
-        });
+        }
         Self { sum: s.reduce_sum(sum), ..new }
     }
 
@@ -63,13 +63,29 @@ fn behind<S: Simd>(s: S, v: S::V, n: usize) -> S::V {
     s.keep_if_greater(lane, s.splat(n as f32 - 0.5), v)
 }
 
-/// Calls `f(start, count)` for every vector of a row, the last perhaps incomplete.
-#[inline(always)]
-pub(super) fn each<S: Simd>(_: S, len: usize, mut f: impl FnMut(usize, usize)) {
-    let mut i = 0;
-    while i < len {
-        let n = S::LANES.min(len - i);
-        f(i, n);
-        i += n;
+/// Start and length of every vector of a row, the last perhaps incomplete. Not a function that takes a closure: a closure isn't compiled with the
+/// instructions of the level.
+#[derive(Clone, Copy)]
+pub(super) struct Vectors {
+    at: usize,
+    len: usize,
+    lanes: usize,
+}
+
+impl Vectors {
+    #[inline(always)]
+    pub fn of<S: Simd>(_: S, row: &[f32]) -> Self {
+        Self { at: 0, len: row.len(), lanes: S::LANES }
+    }
+}
+
+impl Iterator for Vectors {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let (i, n) = (self.at, self.lanes.min(self.len - self.at));
+        self.at += n;
+        (n > 0).then_some((i, n))
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::row::{Normaliser, each, first};
+use super::row::{Normaliser, Vectors, first};
 use crate::error::{KernelError, length, setting};
 use crate::parallel::rows_per_task;
 use crate::simd::{Kernel, Level, Simd, dispatch};
@@ -85,8 +85,8 @@ impl Kernel for Rows<'_> {
             // log q - log p is the difference of the distances from the largest, plus this.
             let shift = s.splat(p.sum.ln() - q.sum.ln());
             let mut sum = s.zero();
-            each(s, classes, |i, n| {
-                // SAFETY: `each` stays within the row.
+            for (i, n) in Vectors::of(s, student) {
+                // SAFETY: vectors stay within the row.
                 unsafe {
                     let student = p.distance(s, s.load_partial(student.as_ptr().add(i), n), inverse);
                     let teacher = q.distance(s, s.load_partial(teacher.as_ptr().add(i), n), inverse);
@@ -97,7 +97,7 @@ impl Kernel for Rows<'_> {
                     let d = s.mul(s.sub(p_k, q_k), s.splat(factor * inverse));
                     s.store_partial(gradient.as_mut_ptr().add(i), d, n);
                 }
-            });
+            }
             *loss = factor * s.reduce_sum(sum);
         }
     }

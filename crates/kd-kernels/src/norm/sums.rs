@@ -67,9 +67,6 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// Vectors whose sums are in registers at a time.
-const BLOCK: usize = 4;
-
 /// Elements after which sums go from registers to memory: they stay in the cache when a super-row takes several blocks, and no sum in f32 is
 /// over more than a few hundred numbers at once.
 const TILE: usize = 1 << 13;
@@ -87,49 +84,76 @@ impl<T: Terms> Kernel for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { terms, start, end, period, sums } = self;
-        let (first, second) = sums.split_at_mut(period);
-        let (first, second) = (first.as_mut_ptr(), second.as_mut_ptr());
-        let tile = (TILE / period).max(1) * period;
-        let mut at = start;
-        while at < end {
-            let tile_end = end.min(at + tile);
-            let whole_end = tile_end - (tile_end - at) % period;
-            // SAFETY: `sums` has 2 * period numbers, and a period is a multiple of BLOCK * LANES; elements stay below `end`.
+    fn run<S: Simd>(mut self, s: S) {
+        let tile = (TILE / self.period).max(1) * self.period;
+        let mut at = self.start;
+        while at < self.end {
+            let tile_end = self.end.min(at + tile);
+            let whole_end = tile_end - (tile_end - at) % self.period;
+            // SAFETY: a period is a multiple of four vectors, and blocks take what is left of it; elements stay below `end`.
             unsafe {
                 let mut p = 0;
-                while p < period && at < whole_end {
-                    let mut a_sum = [s.zero(); BLOCK];
-                    let mut ab_sum = [s.zero(); BLOCK];
-                    let mut row = at;
-                    while row < whole_end {
-                        for v in 0..BLOCK {
-                            let p = p + v * S::LANES;
-                            let (a, b) = terms.terms(s, row + p, p, S::LANES);
-                            a_sum[v] = s.add(a_sum[v], a);
-                            ab_sum[v] = s.fma(a, b, ab_sum[v]);
-                        }
-                        row += period;
-                    }
-                    for v in 0..BLOCK {
-                        let (first, second) = (first.add(p + v * S::LANES), second.add(p + v * S::LANES));
-                        s.store(first, s.add(s.load(first), a_sum[v]));
-                        s.store(second, s.add(s.load(second), ab_sum[v]));
-                    }
-                    p += BLOCK * S::LANES;
+                while p < self.period && at < whole_end {
+                    // As wide as registers allow: memory likes long runs.
+                    let left = (self.period - p) / S::LANES;
+                    p += match left {
+                        12.. if S::REGISTERS >= 32 => self.block::<S, 12>(s, at, whole_end, p),
+                        8.. if S::REGISTERS >= 32 => self.block::<S, 8>(s, at, whole_end, p),
+                        _ => self.block::<S, 4>(s, at, whole_end, p),
+                    };
                 }
                 let mut p = 0;
                 while whole_end + p < tile_end {
                     let n = S::LANES.min(tile_end - whole_end - p);
-                    let (a, b) = terms.terms(s, whole_end + p, p, n);
-                    let (first, second) = (first.add(p), second.add(p));
-                    s.store(first, s.add(s.load(first), a));
-                    s.store(second, s.fma(a, b, s.load(second)));
+                    let (a, b) = self.terms.terms(s, whole_end + p, p, n);
+                    self.flush(s, p, a, s.mul(a, b));
                     p += n;
                 }
             }
             at = tile_end;
+        }
+    }
+}
+
+impl<T: Terms> Task<'_, T> {
+    /// Sums `BLOCK` vectors of every super-row between two elements, from the place `p`; returns how many numbers these are.
+    ///
+    /// # Safety
+    /// `p + BLOCK * LANES` is at most a period, `at` and `end` are multiples of it and at most the number of elements.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const BLOCK: usize>(&mut self, s: S, at: usize, end: usize, p: usize) -> usize {
+        let mut a_sum = [s.zero(); BLOCK];
+        let mut ab_sum = [s.zero(); BLOCK];
+        let mut row = at;
+        while row < end {
+            for (v, (a_sum, ab_sum)) in a_sum.iter_mut().zip(&mut ab_sum).enumerate() {
+                let p = p + v * S::LANES;
+                // SAFETY: the caller's.
+                let (a, b) = unsafe { self.terms.terms(s, row + p, p, S::LANES) };
+                *a_sum = s.add(*a_sum, a);
+                *ab_sum = s.fma(a, b, *ab_sum);
+            }
+            row += self.period;
+        }
+        for (v, (a_sum, ab_sum)) in a_sum.into_iter().zip(ab_sum).enumerate() {
+            // SAFETY: the caller's.
+            unsafe { self.flush(s, p + v * S::LANES, a_sum, ab_sum) };
+        }
+        BLOCK * S::LANES
+    }
+
+    /// Adds to the sums in memory.
+    ///
+    /// # Safety
+    /// `p + LANES` is at most a period.
+    #[inline(always)]
+    unsafe fn flush<S: Simd>(&mut self, s: S, p: usize, a: S::V, ab: S::V) {
+        for (start, v) in [(0, a), (self.period, ab)] {
+            // SAFETY: the caller's; `sums` has two periods.
+            unsafe {
+                let sum = self.sums.as_mut_ptr().add(start + p);
+                s.store(sum, s.add(s.load(sum), v));
+            }
         }
     }
 }

@@ -117,7 +117,10 @@ impl Kernel for AverageBackward<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { pool, dy, dx, area } = self;
         let [_, _, width, channels] = pool.input_shape();
-        dx.fill(0.0); // positions that no window covers, and the start of sums where several do
+        let tiled = pool.tiled();
+        if !tiled {
+            dx.fill(0.0); // positions that no window covers, and the start of sums where several do
+        }
         let spans = pool.rows.windows.iter().flat_map(|v| pool.columns.windows.iter().map(move |h| (v, h)));
         for (dy, (vertical, horizontal)) in dy.chunks(channels).zip(spans) {
             let share = share(area.unwrap_or(vertical.count * horizontal.count));
@@ -133,7 +136,9 @@ impl Kernel for AverageBackward<'_> {
                         let line = corner.add(i * pool.rows.step * width * channels);
                         for j in 0..horizontal.count {
                             let dx = line.add(j * pool.columns.step * channels);
-                            s.store_partial(dx, s.add(s.load_partial(dx, n), gradient), n);
+                            let gradient =
+                                if tiled { gradient } else { s.add(s.load_partial(dx, n), gradient) };
+                            s.store_partial(dx, gradient, n);
                         }
                     }
                 }

@@ -144,9 +144,9 @@ impl<const NOTE: bool> Kernel for Max<'_, NOTE> {
                         if NOTE {
                             let mut lanes = [0.0f32; WIDEST];
                             s.store(lanes.as_mut_ptr(), winner);
-                            let winners = &mut winners[place + c..place + c + n];
-                            for (noted, lane) in winners.iter_mut().zip(lanes) {
-                                *noted = lane as u16;
+                            let winners = winners.as_mut_ptr().add(place + c);
+                            for (i, lane) in lanes.into_iter().enumerate().take(n) {
+                                winners.add(i).write(lane.to_int_unchecked()); // whole and below 65536
                             }
                         }
                     }
@@ -175,20 +175,24 @@ impl Kernel for MaxBackward<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { pool, dy, winners, dx } = self;
         let [_, _, width, channels] = pool.input_shape();
-        dx.fill(0.0); // positions that no window covers, and the start of sums where several do
+        let tiled = pool.tiled();
+        if !tiled {
+            dx.fill(0.0); // positions that no window covers, and the start of sums where several do
+        }
         let spans = pool.rows.windows.iter().flat_map(|v| pool.columns.windows.iter().map(move |h| (v, h)));
         for (place, (vertical, horizontal)) in spans.enumerate() {
             let mut c = 0;
             while c < channels {
                 let n = S::LANES.min(channels - c);
                 let from = place * channels + c;
-                let mut lanes = [0.0f32; WIDEST];
-                for (lane, &winner) in lanes.iter_mut().zip(&winners[from..from + n]) {
-                    *lane = f32::from(winner);
-                }
                 let corner = (vertical.start * width + horizontal.start) * channels + c;
-                // SAFETY: spans lie on the map, `c + n <= channels`, and both slices are whole images.
+                // SAFETY: spans lie on the map, `c + n <= channels`, and all slices are whole images.
                 unsafe {
+                    let mut lanes = [0.0f32; WIDEST];
+                    let winners = winners.as_ptr().add(from);
+                    for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+                        *lane = winners.add(i).read().into();
+                    }
                     let winner = s.load(lanes.as_ptr());
                     let gradient = s.load_partial(dy.as_ptr().add(from), n);
                     let corner = dx.as_mut_ptr().add(corner);
@@ -198,8 +202,11 @@ impl Kernel for MaxBackward<'_> {
                         for j in 0..horizontal.count {
                             let dx = line.add(j * pool.columns.step * channels);
                             let not_above = s.keep_if_greater(s.splat(position + 0.5), winner, gradient);
-                            let mine = s.keep_if_greater(winner, s.splat(position - 0.5), not_above);
-                            s.store_partial(dx, s.add(s.load_partial(dx, n), mine), n);
+                            let mut mine = s.keep_if_greater(winner, s.splat(position - 0.5), not_above);
+                            if !tiled {
+                                mine = s.add(s.load_partial(dx, n), mine);
+                            }
+                            s.store_partial(dx, mine, n);
                             position += 1.0;
                         }
                     }

@@ -126,6 +126,12 @@ impl Pool2d {
         [self.batch, self.rows.windows.len(), self.columns.windows.len(), self.channels]
     }
 
+    /// Whether every position of the map is in exactly one window.
+    fn tiled(&self) -> bool {
+        let [height, width] = self.input;
+        self.rows.tiles(height) && self.columns.tiles(width)
+    }
+
     /// Requires a slice to be as long as the input.
     fn check_input(&self, name: &'static str, len: usize) -> Result<(), KernelError> {
         length(name, len, self.input_shape().iter().product())
@@ -159,6 +165,17 @@ struct Span {
 }
 
 impl Axis {
+    /// Whether each window starts where the one before has ended.
+    fn tiles(&self, input: usize) -> bool {
+        let mut end = 0;
+        let each = self.windows.iter().all(|&Span { start, count }| {
+            let joined = start == end && (self.step == 1 || count == 1);
+            end = start + count;
+            joined
+        });
+        each && end == input
+    }
+
     fn sliding(
         input: usize,
         kernel: usize,
