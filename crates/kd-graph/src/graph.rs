@@ -45,6 +45,15 @@ impl Node {
     }
 }
 
+/// A layer of the traced model that acts in training only, so that no node stands for it: a dropout, say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
+    /// Path of the module.
+    pub path: String,
+    /// Name of its type.
+    pub kind: String,
+}
+
 /// Why a graph could not be read or changed as asked.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GraphError {
@@ -125,6 +134,8 @@ pub struct Graph {
     pub(crate) inputs: Vec<NodeId>,
     pub(crate) outputs: Vec<NodeId>,
     pub(crate) next: u32,
+    #[serde(default)]
+    pub(crate) unseen: Vec<Unseen>,
     #[serde(skip)]
     pub(crate) values: BTreeMap<NodeId, Arc<TensorData>>,
     #[serde(skip)]
@@ -163,7 +174,8 @@ impl Graph {
         self.holding(name, Op::Constant, value)
     }
 
-    fn holding(&mut self, name: &str, op: Op, value: TensorData) -> Result<NodeId, GraphError> {
+    /// Adds a leaf with its tensor.
+    pub(crate) fn holding(&mut self, name: &str, op: Op, value: TensorData) -> Result<NodeId, GraphError> {
         let output = type_of(name, &value)?;
         let id = self.push(name, op, Vec::new(), output)?;
         self.values.insert(id, Arc::new(value));
@@ -240,6 +252,11 @@ impl Graph {
     /// The tensor that a parameter or constant holds.
     pub fn value(&self, id: NodeId) -> Option<&Arc<TensorData>> {
         self.values.get(&id)
+    }
+
+    /// Layers of the traced model that act in training only, in the model's order. They are not in the graph; a dropout can be put back.
+    pub fn unseen(&self) -> &[Unseen] {
+        &self.unseen
     }
 
     /// Number of nodes.

@@ -14,7 +14,7 @@ mod shape;
 mod trace;
 
 pub use edit::Edit;
-pub use graph::{Graph, GraphError, Node, NodeId};
+pub use graph::{Graph, GraphError, Node, NodeId, Unseen};
 pub use infer::{InferError, infer};
 pub use op::{
     Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, Op, PadMode, Pool,
@@ -22,3 +22,9 @@ pub use op::{
 };
 pub use rewrite::Rewritten;
 pub use shape::{Dim, Kind, Shape, TensorType};
+pub use trace::{CustomOp, TensorMap, Tensors, TraceError, Tracer, trace};
+
+/// burn's recorded operations, as [`CustomOp`] sees them.
+pub mod ir {
+    pub use burn_ir::*;
+}

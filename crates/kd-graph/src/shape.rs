@@ -86,6 +86,11 @@ impl Shape {
         &self.0
     }
 
+    /// All axes, to be changed.
+    pub(crate) fn dims_mut(&mut self) -> &mut [Dim] {
+        &mut self.0
+    }
+
     /// Number of axes.
     pub fn rank(&self) -> usize {
         self.0.len()

@@ -1,1 +1,154 @@
-//! From a burn module to a graph.
+//! Tracing: from a burn module and its forward pass to a [`Graph`].
+
+mod assemble;
+mod capture;
+mod custom;
+mod draft;
+mod error;
+mod lower;
+mod momentum;
+mod names;
+mod pair;
+mod parameters;
+mod quiet;
+mod raise;
+mod resize;
+mod tensors;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::module::Module;
+
+use crate::Graph;
+use assemble::{Sources, assemble};
+use capture::{Mode, record};
+use draft::Draft;
+use pair::{BATCHES, pair};
+use raise::raise;
+use resize::resize;
+
+pub use custom::CustomOp;
+pub use error::TraceError;
+pub use tensors::{TensorMap, Tensors};
+
+/// Traces a model with the usual options: see [`Tracer`].
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::activation::relu;
+/// use burn::tensor::{Device, Tensor};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     hidden: Linear,
+///     output: Linear,
+/// }
+///
+/// # let device = Device::flex();
+/// let net = Net {
+///     hidden: LinearConfig::new(4, 8).init(&device),
+///     output: LinearConfig::new(8, 2).init(&device),
+/// };
+/// let graph = kd_graph::trace(&net, Tensor::<2>::zeros([1, 4], &device), |net, x| {
+///     net.output.forward(relu(net.hidden.forward(x)))
+/// })?;
+/// let names: Vec<_> = graph.nodes().filter(|(_, node)| !node.op().is_leaf()).map(|(_, node)| node.name()).collect();
+/// assert_eq!(names, ["hidden", "relu", "output"]);
+/// # Ok::<(), kd_graph::TraceError>(())
+/// ```
+///
+/// # Errors
+/// [`TraceError`] says where the model does something that graphs cannot hold.
+pub fn trace<M, I, O>(model: &M, sample: I, forward: impl Fn(&M, I) -> O) -> Result<Graph, TraceError>
+where
+    M: Module,
+    I: Tensors,
+    O: Tensors,
+{
+    Tracer::new().trace(model, sample, forward)
+}
+
+/// Records a model's forward pass at three batch sizes and puts the graph together that fits all of them.
+///
+/// Nothing is computed: burn's capture device writes operations down. The pass is recorded as in evaluation, and once as in training to read the
+/// momentum of batch normalisations. The model stays as it is; parameters that burn has not initialised yet are, as by any first use, and pending
+/// running statistics are merged, as by [`Module::valid`]. A reparameterised weight is traced with its present value.
+///
+/// | Name | Default | Purpose |
+/// |---|---|---|
+/// | [`batch_axis`](Self::batch_axis) | 0 of every input | which axis is the batch, or that an input has none |
+/// | [`input_names`](Self::input_names) | `input`, `input_1`, ... | names of the inputs |
+/// | [`custom`](Self::custom) | none | operations beyond the graph's own |
+///
+/// **Names.** A layer takes the path of its module (`layer2.0.conv1`), its second call `layer2.0.conv1@2`. Any other node takes the scope of the
+/// last-executed layer that it depends on, and its operation (`layer2.0.add`, `layer2.0.relu_1`). Parameters take their paths.
+///
+/// **Limits.** A slice that burn has cut off at the end of the batch counts as the whole batch. Parameters that the pass does not use are not in the
+/// graph. Layers that act in training only, as dropout, are listed by [`Graph::unseen`].
+#[derive(Clone, Debug, Default)]
+pub struct Tracer {
+    axes: BTreeMap<usize, Option<usize>>,
+    names: Vec<String>,
+    custom: Vec<Arc<dyn CustomOp>>,
+}
+
+impl Tracer {
+    /// With the usual options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says which axis of an input is the batch; `None` for an input that all examples share. Inputs are counted from 0 in the order of [`Tensors`].
+    #[must_use]
+    pub fn batch_axis(mut self, input: usize, axis: impl Into<Option<usize>>) -> Self {
+        self.axes.insert(input, axis.into());
+        self
+    }
+
+    /// Names the inputs, in order; those left over keep their usual names.
+    #[must_use]
+    pub fn input_names<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Registers an operation that graphs do not know. It goes before the graph's own operations.
+    #[must_use]
+    pub fn custom(mut self, op: impl CustomOp + 'static) -> Self {
+        self.custom.push(Arc::new(op));
+        self
+    }
+
+    /// Traces a model. The sample may hold any number of examples from one on: rows are repeated or left out.
+    ///
+    /// # Errors
+    /// [`TraceError`] says where the model does something that graphs cannot hold.
+    pub fn trace<M, I, O>(
+        &self,
+        model: &M,
+        sample: I,
+        forward: impl Fn(&M, I) -> O,
+    ) -> Result<Graph, TraceError>
+    where
+        M: Module,
+        I: Tensors,
+        O: Tensors,
+    {
+        let model = model.valid().materialize();
+        let at = |batch| -> Result<_, TraceError> {
+            let sample = resize(sample.clone(), batch, &self.axes)?;
+            let recording = record(&model, sample, Mode::Eval, &forward)?;
+            let mut draft = Draft::read(&recording, &self.custom)?;
+            raise(&mut draft);
+            Ok((draft, recording))
+        };
+        let [a, b, c] = BATCHES.map(at);
+        let (a, b, c) = (a?, b?, c?);
+        let draft = pair([(&a.0, &a.1), (&b.0, &b.1), (&c.0, &c.1)])?;
+        let training =
+            record(&model, resize(sample.clone(), BATCHES[0], &self.axes)?, Mode::Train, &forward)?;
+        assemble(draft, &Sources { recording: &a.1, training: &training, inputs: &self.names })
+    }
+}
