@@ -13,6 +13,7 @@ mod save;
 mod shape;
 mod trace;
 
+pub use cost::{Bottleneck, Cost, Machine, NodeCost, ProbeError, Roofline};
 pub use edit::Edit;
 pub use graph::{Graph, GraphError, Node, NodeId, Unseen};
 pub use infer::{InferError, infer};
