@@ -14,8 +14,7 @@ pub(super) fn alive(graph: &Graph, batch: usize) -> BTreeMap<NodeId, u64> {
     let owner = owners(graph);
     let mut last_use: HashMap<NodeId, usize> = HashMap::new();
     for (step, (id, node)) in graph.nodes().enumerate() {
-        let used = node.inputs().iter().chain([&id]).filter_map(|id| owner.get(id));
-        used.for_each(|&id| drop(last_use.insert(id, step)));
+        last_use.extend(node.inputs().iter().chain([&id]).filter_map(|id| Some((*owner.get(id)?, step))));
     }
     for id in graph.inputs().iter().chain(graph.outputs()).filter_map(|id| owner.get(id)) {
         last_use.insert(*id, usize::MAX);
@@ -43,15 +42,9 @@ fn owners(graph: &Graph) -> HashMap<NodeId, NodeId> {
     let mut owner = HashMap::new();
     for (id, node) in graph.nodes().filter(|(id, _)| graph.value(*id).is_none()) {
         let shown = node.inputs().first().filter(|_| is_view(node.op()));
-        match shown {
-            None => drop(owner.insert(id, id)),
-            // A view of a parameter shows no activation.
-            Some(source) => {
-                if let Some(&root) = owner.get(source) {
-                    owner.insert(id, root);
-                }
-            }
-        }
+        // A view of a parameter shows no activation.
+        let root = shown.map_or(Some(id), |source| owner.get(source).copied());
+        owner.extend(root.map(|root| (id, root)));
     }
     owner
 }
