@@ -14,6 +14,10 @@ mod shape;
 mod trace;
 
 pub use cost::{Bottleneck, Cost, Machine, NodeCost, ProbeError, Roofline};
+pub use depend::{
+    Attribute, AttributeKind, Dependencies, Group, Inexact, Member, Mixing, Position, Reason, RemoveError,
+    Side, Unprunable,
+};
 pub use edit::Edit;
 pub use graph::{Graph, GraphError, Node, NodeId, Unseen};
 pub use infer::{InferError, infer};

@@ -1,7 +1,7 @@
 //! Layers: which axes of their parameters go with which axes of what they read and make.
 
-use super::super::label::{Axis, fixed, is_fixed, merge};
-use super::super::{AttributeKind, Inexact, Mixing, Reason, Side};
+use super::super::label::{Axis, is_fixed, merge};
+use super::super::{AttributeKind, Inexact, Mixing, Reason};
 use super::{Walk, all_fixed};
 use crate::{Attention, Node, NodeId, Shape};
 
@@ -20,7 +20,7 @@ impl Walk<'_> {
         self.atoms.unify(weight.get(1)?, &inner, id);
         let (out_group, _) = self.atoms.split(&out, groups, id);
         self.atoms.unify(&group, &out_group, id);
-        self.side(node, 1, 1, Side::Input);
+        self.reads(node, 1, 1);
         self.layer_end(id, groups, &group, &out, weight, inputs)
     }
 
@@ -36,7 +36,7 @@ impl Walk<'_> {
         self.atoms.unify(x.get(1)?, weight.first()?, id);
         let (group, _) = self.atoms.split(x.get(1)?, groups, id);
         let out = merge(&group, weight.get(1)?);
-        self.side(node, 1, 0, Side::Input);
+        self.reads(node, 1, 0);
         self.layer_end(id, groups, &group, &out, weight, inputs)
     }
 
@@ -74,26 +74,21 @@ impl Walk<'_> {
         if let Some(bias) = inputs.get(2) {
             self.atoms.unify(bias.first()?, out, id);
         }
-        self.side(node, 1, 0, Side::Input);
+        self.reads(node, 1, 0);
         self.produced.push(out.clone());
         let mut axes = x.clone();
         *axes.last_mut()? = out.clone();
         Some(axes)
     }
 
-    /// What is summed over goes together; rows and columns pass, and so do the leading axes.
-    pub(super) fn matmul(&mut self, id: NodeId, shape: &Shape, inputs: &[Vec<Axis>]) -> Option<Vec<Axis>> {
+    /// What is summed over goes together; rows and columns pass, the leading axes broadcast.
+    pub(super) fn matmul(&mut self, id: NodeId, node: &Node, inputs: &[Vec<Axis>]) -> Option<Vec<Axis>> {
         let (a, b) = (inputs.first()?, inputs.get(1)?);
-        let (a_lead, b_lead) = (a.len().checked_sub(2)?, b.len().checked_sub(2)?);
-        self.contract(id, a.get(a_lead + 1)?, b.get(b_lead)?);
-        let lead: Shape = shape.dims().iter().take(shape.rank().checked_sub(2)?).copied().collect();
-        let leads = [(node_dims(self, id, 0)?, a), (node_dims(self, id, 1)?, b)];
-        let mut axes = self.broadcast_axes(id, &lead, &leads.map(|(shape, axes)| {
-            let keep = axes.len().saturating_sub(2);
-            (shape.dims().iter().take(keep).copied().collect(), axes.iter().take(keep).cloned().collect())
-        }));
-        axes.push(a.get(a_lead)?.clone());
-        axes.push(b.get(b_lead + 1)?.clone());
+        let lead = a.len().checked_sub(2)?;
+        self.contract(id, a.get(lead + 1)?, b.get(lead)?);
+        let mut axes = self.broadcast(id, node, inputs);
+        *axes.get_mut(lead)? = a.get(lead)?.clone();
+        *axes.get_mut(lead + 1)? = b.get(lead + 1)?.clone();
         Some(axes)
     }
 
@@ -108,7 +103,7 @@ impl Walk<'_> {
     pub(super) fn embedding(&mut self, id: NodeId, node: &Node, inputs: &[Vec<Axis>]) -> Option<Vec<Axis>> {
         let (weight, indices) = (inputs.first()?, inputs.get(1)?);
         self.atoms.fix(weight.first()?, Reason::Index, id);
-        self.side(node, 0, 0, Side::Input);
+        self.reads(node, 0, 0);
         let features = weight.get(1)?.clone();
         self.produced.push(features.clone());
         Some(indices.iter().cloned().chain([features]).collect())
@@ -155,18 +150,15 @@ impl Walk<'_> {
         inputs: &[Vec<Axis>],
     ) -> Option<Vec<Axis>> {
         let [q, k, v, scores @ ..] = inputs else { return None };
-        let (batch, heads, positions) = (q.first()?, q.get(1)?, q.get(2)?);
-        for other in [k, v].into_iter().chain(scores) {
-            for (ours, theirs) in [(batch, other.first()?), (heads, other.get(1)?)] {
-                if ours.len() == theirs.len() {
-                    self.atoms.unify(ours, theirs, id);
-                }
-            }
+        let (batch, heads, queries, keys) = (q.first()?, q.get(1)?, q.get(2)?, k.get(2)?);
+        for other in [k, v] {
+            self.atoms.unify(batch, other.first()?, id);
+            self.atoms.unify(heads, other.get(1)?, id);
         }
-        self.atoms.unify(k.get(2)?, v.get(2)?, id);
-        self.atoms.mix(k.get(2)?, Inexact { mixing: Mixing::Softmax, node: id });
+        self.atoms.unify(keys, v.get(2)?, id);
+        self.atoms.mix(keys, Inexact { mixing: Mixing::Softmax, node: id });
         for scores in scores {
-            for (ours, theirs) in [(positions, scores.get(2)?), (k.get(2)?, scores.get(3)?)] {
+            for (ours, theirs) in [batch, heads, queries, keys].into_iter().zip(scores) {
                 if ours.len() == theirs.len() {
                     self.atoms.unify(ours, theirs, id);
                 }
@@ -177,13 +169,13 @@ impl Walk<'_> {
             // The default follows the size of a query, which must not happen when some of it is removed.
             self.depends(id, AttributeKind::Scale, q.get(3)?);
         }
-        Some(vec![batch.clone(), heads.clone(), positions.clone(), v.get(3)?.clone()])
+        Some(vec![batch.clone(), heads.clone(), queries.clone(), v.get(3)?.clone()])
     }
 
     /// One slope for all channels, or one for each.
     pub(super) fn prelu(&mut self, id: NodeId, inputs: &[Vec<Axis>]) -> Option<Vec<Axis>> {
         let (x, slope) = (inputs.first()?, inputs.get(1)?.last()?);
-        let channels = x.get(1)?;
+        let channels = x.get(1).or(x.first())?;
         if slope.len() == channels.len() {
             self.atoms.unify(channels, slope, id);
         }
@@ -205,14 +197,4 @@ impl Walk<'_> {
         let made = all_fixed(shape, Reason::Position, id);
         Some(x.iter().take(kept).cloned().chain(made.into_iter().skip(kept)).collect())
     }
-}
-
-fn node_dims(walk: &Walk<'_>, id: NodeId, input: usize) -> Option<Shape> {
-    let input = walk.graph.nodes.get(&id)?.inputs.get(input)?;
-    Some(walk.graph.nodes.get(input)?.output.shape.clone())
-}
-
-/// A size-1 axis made by a reduction.
-pub(super) fn single(id: NodeId) -> Axis {
-    fixed(1, Reason::Single, id)
 }

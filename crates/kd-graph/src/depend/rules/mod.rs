@@ -4,11 +4,12 @@ mod broadcast;
 mod layer;
 mod movement;
 mod reshape;
+mod silent;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::label::{Atoms, Axis, fixed, is_fixed};
-use super::{AttributeKind, Inexact, Mixing, Reason, Side};
+use super::{AttributeKind, Inexact, Mixing, Reason};
 use crate::{Activation, Dim, Graph, Node, NodeId, Op, Shape};
 
 /// Number of labels of an axis of this size: for a batch axis those of one example.
@@ -38,6 +39,8 @@ pub(super) struct Walk<'g> {
     /// Axes of parameters whose indices select what a layer reads.
     pub(super) reading: BTreeSet<(NodeId, usize)>,
     pub(super) attributes: Vec<Dependent>,
+    /// Axes that a product of two activations sums over.
+    pub(super) contracted: Vec<(NodeId, Axis)>,
 }
 
 impl<'g> Walk<'g> {
@@ -50,6 +53,7 @@ impl<'g> Walk<'g> {
             produced: Vec::new(),
             reading: BTreeSet::new(),
             attributes: Vec::new(),
+            contracted: Vec::new(),
         };
         for (id, node) in graph.nodes() {
             let axes = walk.rule(id, node).filter(|axes| fits(axes, &node.output.shape));
@@ -58,6 +62,11 @@ impl<'g> Walk<'g> {
         }
         for &id in graph.outputs() {
             walk.axes_of(id).iter().for_each(|axis| walk.atoms.fix(axis, Reason::Output, id));
+        }
+        for (id, axis) in std::mem::take(&mut walk.contracted) {
+            if !silent::product(graph, id) {
+                walk.atoms.mix(&axis, Inexact { mixing: Mixing::Product, node: id });
+            }
         }
         walk
     }
@@ -72,12 +81,12 @@ impl<'g> Walk<'g> {
             Op::Parameter { .. } | Op::Constant => {
                 Some(shape.dims().iter().map(|dim| self.atoms.fresh(width(*dim))).collect())
             }
-            Op::Full { shape } => Some(self.filled(id, shape)),
+            Op::Full { shape, .. } => Some(self.filled(id, shape)),
 
             Op::Conv(conv) => self.conv(id, node, conv.groups, &inputs),
             Op::ConvTranspose(conv) => self.conv_transpose(id, node, conv.groups, &inputs),
             Op::Linear => self.linear(id, node, &inputs),
-            Op::Matmul => self.matmul(id, shape, &inputs),
+            Op::Matmul => self.matmul(id, node, &inputs),
             Op::Embedding => self.embedding(id, node, &inputs),
             Op::BatchNorm(_) | Op::InstanceNorm { .. } => self.channel_norm(id, &inputs),
             Op::LayerNorm { .. } | Op::RmsNorm { .. } => self.last_norm(id, &inputs),
@@ -136,9 +145,9 @@ impl<'g> Walk<'g> {
         }
     }
 
-    /// Says of the parameters behind a weight on which side of the layer its axis is, also through masks and the like, which keep the shape.
-    fn side(&mut self, node: &Node, input: usize, axis: usize, side: Side) {
-        let (Side::Input, Some(&weight)) = (side, node.inputs.get(input)) else { return };
+    /// Says that an axis of a weight, and of what it is made of by masks and the like, is what the layer reads.
+    fn reads(&mut self, node: &Node, input: usize, axis: usize) {
+        let Some(&weight) = node.inputs.get(input) else { return };
         let graph = self.graph;
         let mut pending = vec![weight];
         while let Some(id) = pending.pop() {

@@ -38,13 +38,7 @@ fn segments<T>(tokens: Vec<Token<T>>) -> Vec<Vec<T>> {
 }
 
 impl Walk<'_> {
-    pub(super) fn reshape(
-        &mut self,
-        id: NodeId,
-        node: &Node,
-        to: &Shape,
-        x: &[Axis],
-    ) -> Option<Vec<Axis>> {
+    pub(super) fn reshape(&mut self, id: NodeId, node: &Node, to: &Shape, x: &[Axis]) -> Option<Vec<Axis>> {
         let from = &self.graph.nodes.get(node.inputs.first()?)?.output.shape;
         let sources = segments(tokens(from, |axis| x.get(axis).cloned()));
         let targets = segments(tokens(to, |axis| (axis, to.dim(axis).map_or(1, width))));

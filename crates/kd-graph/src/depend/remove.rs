@@ -1,0 +1,206 @@
+//! Removes positions from a graph: parameters are cut, attributes follow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use burn::tensor::{Bytes, TensorData};
+
+use super::{Attribute, AttributeKind, Cells, Dependencies, Position, Unprunable, kept};
+use crate::{Dim, Graph, GraphError, NodeId, Op, Range};
+
+/// Why positions can't be removed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RemoveError {
+    /// No such position.
+    #[error("group {} has no position {}: there are {groups} groups, this one of {positions} positions", position.group, position.index)]
+    Unknown {
+        /// The position.
+        position: Position,
+        /// Number of groups.
+        groups: usize,
+        /// Number of positions of the group; 0 if there is no such group.
+        positions: usize,
+    },
+    /// The position must stay.
+    #[error("position {} of group {} (`{parameter}`) can't be removed: {}, at `{node}`", position.index, position.group, why.reason)]
+    Unprunable {
+        /// The position.
+        position: Position,
+        /// A parameter that would lose it.
+        parameter: String,
+        /// Why it must stay.
+        why: Unprunable,
+        /// Name of the node that is the reason.
+        node: String,
+    },
+    /// Nothing would be left of an axis.
+    #[error("nothing would be left of axis {axis} of `{node}`; keep at least one of its {size} indices")]
+    Empty {
+        /// Name of the node.
+        node: String,
+        /// The axis.
+        axis: usize,
+        /// Its size before.
+        size: usize,
+    },
+    /// The graph is not the one that was analysed.
+    #[error("`{node}` is not as it was when the dependencies were found; find them again after an edit")]
+    Changed {
+        /// Name of the node.
+        node: String,
+    },
+    /// What is left is not consistent.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+impl Dependencies {
+    /// The graph without some positions: every member is cut, every attribute follows. `graph` must be the one that was analysed.
+    ///
+    /// # Errors
+    /// [`RemoveError`] for a position that doesn't exist or must stay, and when nothing would be left of an axis.
+    pub fn remove(
+        &self,
+        graph: &Graph,
+        positions: impl IntoIterator<Item = Position>,
+    ) -> Result<Graph, RemoveError> {
+        let removed: BTreeSet<Position> = positions.into_iter().collect();
+        removed.iter().try_for_each(|position| self.check(*position))?;
+        let mut smaller = graph.clone();
+        for (id, node) in &mut smaller.nodes {
+            let changed = || RemoveError::Changed { node: node.name.clone() };
+            let cells = self.cells.get(id).ok_or_else(changed)?;
+            if cells.len() != node.output.shape.rank() {
+                return Err(changed());
+            }
+            let mut keeps = Vec::with_capacity(cells.len());
+            for (axis, (cells, dim)) in cells.iter().zip(node.output.shape.dims()).enumerate() {
+                let keep: Vec<usize> = kept(cells, &removed).collect();
+                if keep.is_empty() && !cells.is_empty() {
+                    let size = cells.len();
+                    return Err(RemoveError::Empty { node: node.name.clone(), axis, size });
+                }
+                if cells.len() != super::rules::width(*dim) {
+                    return Err(changed());
+                }
+                keeps.push((keep.len() < cells.len()).then_some(keep));
+            }
+            for (axis, keep) in keeps.iter().enumerate() {
+                if let Some(keep) = keep {
+                    let size = node.output.shape.dim(axis).map(|dim| sized(dim, keep.len()));
+                    node.output.shape = node.output.shape.clone().with(axis, size.ok_or_else(changed)?);
+                }
+            }
+            if keeps.iter().any(Option::is_some)
+                && let Some(value) = smaller.values.get_mut(id)
+            {
+                *value = Arc::new(cut(value, &keeps));
+            }
+        }
+        // Several groups may name the same attribute, which has to follow once.
+        let all = self.groups.iter().flat_map(|group| &group.attributes);
+        let attributes: BTreeMap<_, _> =
+            all.map(|attribute| ((attribute.node, attribute.kind), attribute)).collect();
+        attributes.values().try_for_each(|attribute| self.follow(&mut smaller, attribute, &removed))?;
+        smaller.validate()?;
+        Ok(smaller)
+    }
+
+    fn check(&self, position: Position) -> Result<(), RemoveError> {
+        let group = self.groups.get(position.group);
+        let positions = group.map_or(0, super::Group::len);
+        let unknown = RemoveError::Unknown { position, groups: self.groups.len(), positions };
+        let group = group.ok_or(unknown.clone())?;
+        match group.fixed.get(position.index).ok_or(unknown)? {
+            None => Ok(()),
+            Some(why) => Err(RemoveError::Unprunable {
+                position,
+                parameter: group.members.first().map(|member| member.parameter.clone()).unwrap_or_default(),
+                why: *why,
+                node: self.name(why.node).to_owned(),
+            }),
+        }
+    }
+
+    /// Sets an attribute to what is left.
+    fn follow(
+        &self,
+        graph: &mut Graph,
+        attribute: &Attribute,
+        removed: &BTreeSet<Position>,
+    ) -> Result<(), RemoveError> {
+        let changed = |id: NodeId| RemoveError::Changed { node: self.name(id).to_owned() };
+        let node = graph.nodes.get_mut(&attribute.node).ok_or_else(|| changed(attribute.node))?;
+        let cells = &attribute.cells;
+        let left = kept(cells, removed).count();
+        match (&mut node.op, attribute.kind) {
+            (Op::Conv(conv), AttributeKind::Groups) => conv.groups = left,
+            (Op::ConvTranspose(conv), AttributeKind::Groups) => conv.groups = left,
+            (Op::GroupNorm { groups, .. }, AttributeKind::Groups) => *groups = left,
+            (
+                Op::Reshape { shape } | Op::Expand { shape } | Op::Full { shape, .. },
+                AttributeKind::Size { axis },
+            ) => {
+                let dim = shape.dim(axis).ok_or_else(|| changed(attribute.node))?;
+                *shape = std::mem::take(shape).with(axis, sized(dim, left));
+            }
+            (Op::Slice { ranges } | Op::SliceAssign { ranges }, AttributeKind::Range { axis }) => {
+                let range = ranges.get_mut(axis).ok_or_else(|| changed(attribute.node))?;
+                *range = narrowed(range, cells, removed);
+            }
+            (Op::Pad { padding, .. }, AttributeKind::Padding { axis }) => {
+                let border = padding.get_mut(axis).ok_or_else(|| changed(attribute.node))?;
+                let inside = border.0..cells.len().saturating_sub(border.1);
+                let count = |part: std::ops::Range<usize>| {
+                    kept(cells, removed).filter(|index| part.contains(index)).count()
+                };
+                *border = (count(0..inside.start), count(inside.end..cells.len()));
+            }
+            (Op::Repeat { times, .. }, AttributeKind::Times) => *times = sized(*times, left),
+            (Op::Attention(attention), AttributeKind::Scale) => {
+                attention.scale.get_or_insert(1.0 / (cells.len() as f64).sqrt());
+            }
+            _ => return Err(changed(attribute.node)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn name(&self, id: NodeId) -> &str {
+        self.names.get(&id).map_or("?", String::as_str)
+    }
+}
+
+/// The same kind of size with another number.
+fn sized(dim: Dim, number: usize) -> Dim {
+    match dim {
+        Dim::Fixed(_) => Dim::Fixed(number),
+        Dim::Batch(_) => Dim::Batch(number),
+    }
+}
+
+/// The range of what is left. A range with bounds in the batch is a whole axis.
+fn narrowed(range: &Range, cells: &Cells, removed: &BTreeSet<Position>) -> Range {
+    let before = |bound: Dim| match bound {
+        Dim::Fixed(bound) => Dim::Fixed(kept(cells, removed).filter(|index| *index < bound).count()),
+        Dim::Batch(_) => Dim::Batch(kept(cells, removed).count()),
+    };
+    Range { start: before(range.start), end: before(range.end), step: range.step }
+}
+
+/// Some indices of every axis; `None` keeps all.
+fn cut(data: &TensorData, keeps: &[Option<Vec<usize>>]) -> TensorData {
+    let mut shape: Vec<usize> = data.shape().iter().copied().collect();
+    let mut bytes: Vec<u8> = data.as_bytes().to_vec();
+    for (axis, keep) in keeps.iter().enumerate() {
+        let (Some(keep), Some(&size)) = (keep, shape.get(axis)) else { continue };
+        let run = shape.iter().skip(axis + 1).product::<usize>() * data.dtype().size();
+        let rows = bytes.chunks(size * run);
+        let part = |row: &[u8], index: usize| row.get(index * run..(index + 1) * run).map(<[u8]>::to_vec);
+        bytes =
+            rows.flat_map(|row| keep.iter().filter_map(move |&index| part(row, index)).flatten()).collect();
+        if let Some(slot) = shape.get_mut(axis) {
+            *slot = keep.len();
+        }
+    }
+    TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape, data.dtype())
+}
