@@ -3,26 +3,29 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use comfy_table::{ContentArrangement, LineStyle, Table, presets};
-
 use super::{AttributeKind, Dependencies, Group, Member};
+use crate::display::{Align, Column, table};
 
 /// One row for every group of which something can be removed; below, what must stay, by reason.
 impl fmt::Display for Dependencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─')));
-        table.set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(["group", "size", "axes", "also changes", "remarks"]);
-        for group in self.groups.iter().filter(|group| group.unprunable().is_none()) {
+        let prunable = self.groups.iter().filter(|group| group.unprunable().is_none());
+        let rows = prunable.map(|group| {
             let members = lines(group.members.iter().map(member));
             let attributes = lines(group.attributes.iter().map(|attribute| {
                 format!("{} of {}", attribute_name(attribute.kind), self.name(attribute.node))
             }));
             let (index, size) = (group.index.to_string(), group.len().to_string());
-            table.add_row([index, size, members, attributes, lines(self.remarks(group).into_iter())]);
-        }
-        writeln!(f, "{}", table.trim_fmt())?;
+            vec![index, size, members, attributes, lines(self.remarks(group).into_iter())]
+        });
+        let columns = [
+            Column("group", Align::Right),
+            Column("size", Align::Right),
+            Column("axes", Align::Left),
+            Column("also changes", Align::Left),
+            Column("remarks", Align::Left),
+        ];
+        writeln!(f, "{}", table(&columns, rows))?;
         let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for group in &self.groups {
             let (Some(why), Some(first)) = (group.unprunable(), group.members.first()) else { continue };

@@ -1,1 +1,2 @@
+//! Groups of pruning against those that a public reference implementation found.
 fn main() {}
