@@ -58,7 +58,8 @@ pub struct Conv2d {
 pub struct Geometry {
     settings: Conv2d,
     output: [usize; 2],
-    forward: Plan,
+    direct: Plan,
+    forward: Option<Plan>,
     backward: Plan,
 }
 
@@ -101,8 +102,11 @@ impl Geometry {
         )?;
         elements("output (in blocks of 16 channels)", &[batch, output[0], output[1], out_channels, 16])?;
         elements("weight", &[out_channels, in_channels, kernel[0], kernel[1], 16])?;
-        let (forward, backward) = (Plan::forward(&settings, output), Plan::backward(&settings, output));
-        Ok(Self { settings, output, forward, backward })
+        let direct = Plan::forward(&settings, output);
+        let forward = Plan::winograd(&settings, output, false);
+        let backward =
+            Plan::winograd(&settings, output, true).unwrap_or_else(|| Plan::backward(&settings, output));
+        Ok(Self { settings, output, direct, forward, backward })
     }
 
     /// The sizes it was made from.
@@ -143,12 +147,19 @@ impl Geometry {
         2 * self.settings.batch * self.output[0] * self.output[1] * self.weight_len()
     }
 
-    pub(crate) const fn forward_plan(&self) -> &Plan {
-        &self.forward
+    /// How the forward pass is computed.
+    pub(crate) fn forward_gather(&self) -> &Plan {
+        self.forward.as_ref().unwrap_or(&self.direct)
     }
 
-    pub(crate) const fn backward_plan(&self) -> &Plan {
+    /// How the input gradient is computed.
+    pub(crate) fn backward_gather(&self) -> &Plan {
         &self.backward
+    }
+
+    /// The direct forward pass, whose products the weight gradient sums.
+    pub(crate) fn direct(&self) -> &Plan {
+        &self.direct
     }
 }
 

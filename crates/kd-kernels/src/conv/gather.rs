@@ -3,8 +3,9 @@
 use super::fill::Fill;
 use super::finish::{Epilogue, Finish};
 use super::pack::{channel_blocks, lanes, padded_channels};
-use super::plan::{BLOCK, Band, Kind, Phase, Plan};
+use super::plan::{BLOCK, Band, Kind, Phase, Plan, winograd_strip};
 use super::tile::{Tile, run_dense, run_depthwise, split};
+use super::winograd::{self, Windows, gather_strip};
 use crate::Workspace;
 use crate::simd::{Kernel, Level, Simd, dispatch};
 use rayon::prelude::*;
@@ -112,6 +113,7 @@ impl Gather<'_> {
         let image_len = plan.rows.source * plan.cols.source * self.source_channels();
         let mut scratch = self.workspace.take(plan.blocks() * plan.block_len());
         let rows = target.len() / row_len;
+        let strip = (STRIP / row_len).max(1);
         let mut row = 0;
         while row < rows {
             let (image, from) = ((first + row) / height, (first + row) % height);
@@ -124,13 +126,15 @@ impl Gather<'_> {
             };
             match plan.kind {
                 Kind::Depthwise => {
-                    self.strips(&part, 0..plan.groups, &mut scratch, |rows, scratch| {
+                    self.strips(&part, 0..plan.groups, strip, &mut scratch, |rows, scratch| {
                         self.depthwise(&part, rows, scratch);
                     });
                 }
+                Kind::Winograd => self.winograd(&part, &mut scratch),
                 _ => (0..plan.groups).for_each(|group| {
                     let first = group * plan.source_channels;
-                    self.strips(&part, first..first + plan.source_channels, &mut scratch, |rows, scratch| {
+                    let channels = first..first + plan.source_channels;
+                    self.strips(&part, channels, strip, &mut scratch, |rows, scratch| {
                         self.dense(&part, rows, group, scratch);
                     });
                 }),
@@ -144,15 +148,15 @@ impl Gather<'_> {
         &self,
         part: &Part<'_>,
         channels: Range<usize>,
+        height: usize,
         scratch: &mut [f32],
-        compute: impl Fn(Range<usize>, &[f32]),
+        mut compute: impl FnMut(Range<usize>, &[f32]),
     ) {
         let (plan, stride) = (self.plan, self.source_channels());
-        let height = (STRIP / (self.target[1] * self.target_channels())).max(1);
         let mut filled = 0;
         for from in part.rows.clone().step_by(height) {
             let rows = from..part.rows.end.min(from + height);
-            let needed = plan.rows.needed(rows.start, rows.end);
+            let needed = plan.rows.needed(rows.start, rows.end + usize::from(plan.kind == Kind::Winograd));
             let slots = needed.start.max(filled)..needed.end;
             filled = filled.max(needed.end);
             let channels = channels.clone();
@@ -162,6 +166,32 @@ impl Gather<'_> {
             dispatch(self.level, Announce { ptr, len: rows.len() * row_len });
             compute(rows, scratch);
         }
+    }
+
+    fn winograd(&self, part: &Part<'_>, scratch: &mut [f32]) {
+        let (plan, level, width) = (self.plan, self.level, self.target[1]);
+        let row_len = width * self.target_channels();
+        let mut transforms = self.workspace.take(winograd::scratch_len(plan, level, width));
+        self.strips(part, 0..plan.source_channels, winograd_strip(width), scratch, |rows, scratch| {
+            let windows = Windows::new(plan, level, rows.len(), width);
+            let source = scratch[rows.start * plan.cols.total() * BLOCK..].as_ptr();
+            let at = (rows.start - part.rows.start) * row_len;
+            let (output, finish) = (part.output.wrapping_add(at), part.finish.advance(0, at));
+            let packed = self.packed;
+            // SAFETY: the plan has a row and a column more than the output, the strip is inside the part, whose
+            // output is this task's alone.
+            unsafe {
+                gather_strip(
+                    (plan, level),
+                    &windows,
+                    source,
+                    packed,
+                    &mut transforms,
+                    (output, row_len),
+                    finish,
+                );
+            }
+        });
     }
 
     fn dense(&self, part: &Part<'_>, rows: Range<usize>, group: usize, scratch: &[f32]) {

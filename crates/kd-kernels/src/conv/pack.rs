@@ -1,9 +1,11 @@
 //! The weight in the order in which the micro-kernels read it.
 //!
 //! Dense: group, phase, block of target channels, step, value of the run, channel of the block.
+//! Winograd: position, then as dense with the channels as one run.
 //! Depthwise: block of channels, phase, step, channel of the block.
 
 use super::plan::{BLOCK, Kind, Plan};
+use super::winograd::{self, POSITIONS};
 use crate::error::length;
 use crate::simd::{Kernel, Level, Simd, dispatch};
 use crate::{Geometry, KernelError};
@@ -48,6 +50,7 @@ pub(crate) fn channel_blocks(
 pub(crate) fn packed_len(plan: &Plan, lanes: usize) -> usize {
     match plan.kind {
         Kind::Depthwise => plan.groups.div_ceil(BLOCK) * plan.depth(),
+        Kind::Winograd => POSITIONS * plan.depth() * padded_channels(plan, lanes),
         _ => plan.groups * plan.depth() * padded_channels(plan, lanes),
     }
 }
@@ -84,12 +87,18 @@ fn visit(plan: &Plan, lanes: usize, mut visit: impl FnMut(usize, usize)) {
 /// Fills `packed` from the weight; the filling becomes zero.
 pub(crate) fn pack(plan: &Plan, level: Level, weight: &[f32], packed: &mut [f32]) {
     packed.fill(0.0);
+    if plan.kind == Kind::Winograd {
+        return winograd::pack(plan, level, weight, packed);
+    }
     visit(plan, lanes(level), |to, from| packed[to] = weight[from]);
 }
 
 /// The weight's gradient from one in packed order.
 pub(crate) fn unpack(plan: &Plan, level: Level, packed: &[f32], weight: &mut [f32]) {
     weight.fill(0.0);
+    if plan.kind == Kind::Winograd {
+        return winograd::unpack(plan, level, packed, weight);
+    }
     visit(plan, lanes(level), |from, to| weight[to] = packed[from]);
 }
 
@@ -108,7 +117,7 @@ impl PackedWeight {
     /// [`KernelError::Length`] if the weight isn't as long as the geometry says.
     pub fn new(geometry: &Geometry, weight: &[f32]) -> Result<Self, KernelError> {
         length("weight", weight.len(), geometry.weight_len())?;
-        let (plan, level) = (geometry.forward_plan(), Level::current());
+        let (plan, level) = (geometry.forward_gather(), Level::current());
         let mut data = vec![0.0; packed_len(plan, lanes(level))];
         pack(plan, level, weight, &mut data);
         Ok(Self { data, level })

@@ -184,6 +184,8 @@ pub(crate) enum Kind {
     Merged,
     /// Every channel by itself.
     Depthwise,
+    /// Windows that are transformed before and after the products.
+    Winograd,
 }
 
 /// A pass: the scratch image and what is gathered from it.
@@ -199,6 +201,8 @@ pub(crate) struct Plan {
     pub phases: Vec<Phase>,
     /// Columns of the kernel, and the stride along a row.
     pub merged: [usize; 2],
+    /// Whether the kernel is turned by half a turn.
+    pub flipped: bool,
     /// Distance in the weight between target channels, source channels, and kernel rows.
     weight_strides: [usize; 3],
 }
@@ -225,6 +229,7 @@ impl Plan {
             groups: c.groups,
             phases: Vec::new(),
             merged: [c.kernel[1], c.stride[1]],
+            flipped: false,
             weight_strides: [channels * area, area, c.kernel[1]],
         };
         if plan.kind == Kind::Merged {
@@ -248,9 +253,67 @@ impl Plan {
             groups: c.groups,
             phases: Vec::new(),
             merged: [1, 1],
+            flipped: true,
             weight_strides: [area, channels * area, c.kernel[1]],
         }
         .with_phases()
+    }
+
+    /// The forward pass, or the input gradient, by minimal filtering; none where the convolution isn't of its kind
+    /// or has too few channels to gain.
+    pub fn winograd(c: &Conv2d, output: [usize; 2], backward: bool) -> Option<Self> {
+        let fits = c.kernel == [3, 3] && c.stride == [1, 1] && c.dilation == [1, 1] && c.groups == 1;
+        let wide = c.in_channels.min(c.out_channels) >= BLOCK;
+        let large = c.input.into_iter().chain(output).min() >= Some(4);
+        if !fits || !wide || !large || (backward && c.padding.into_iter().max() > Some(2)) {
+            return None;
+        }
+        let (channels, area) = ([c.in_channels, c.out_channels], 9);
+        let (sizes, padding, channels) = if backward {
+            ([output, c.input], c.padding.map(|p| 2 - p), [channels[1], channels[0]])
+        } else {
+            ([c.input, output], c.padding, channels)
+        };
+        // One output more than there is, for the last window may reach beyond.
+        let axis = |i: usize| Axis::forward(sizes[0][i], 3, 1, padding[i], 1, sizes[1][i] + 1);
+        let by_channel = [area, c.in_channels * area];
+        let mut plan = Self {
+            kind: Kind::Winograd,
+            rows: axis(0),
+            cols: axis(1),
+            source_channels: channels[0],
+            target_channels: channels[1],
+            groups: 1,
+            phases: Vec::new(),
+            merged: [1, 1],
+            flipped: backward,
+            weight_strides: if backward {
+                [by_channel[0], by_channel[1], 3]
+            } else {
+                [by_channel[1], by_channel[0], 3]
+            },
+        };
+        let capacity = winograd_strip(sizes[1][1]) / 2 * sizes[1][1].div_ceil(2);
+        let none = AxisPhase { span: Span { first: 0, step: 1, count: 0 }, taps: vec![(0, 0)] };
+        let mut steps = plan.steps(&none, &none);
+        for (block, step) in steps.iter_mut().enumerate() {
+            step.offset = block * capacity * BLOCK;
+        }
+        let depth = plan.source_channels;
+        plan.phases.push(Phase {
+            rows: none.span,
+            cols: none.span,
+            steps,
+            bands: Vec::new(),
+            depth,
+            start: 0,
+        });
+        Some(plan)
+    }
+
+    /// Where the weight has the kernel between two channels; its elements follow one another.
+    pub fn kernel_index(&self, target: usize, channel: usize) -> usize {
+        target * self.weight_strides[0] + channel * self.weight_strides[1]
     }
 
     fn with_phases(mut self) -> Self {
@@ -270,7 +333,7 @@ impl Plan {
     fn steps(&self, rows: &AxisPhase, cols: &AxisPhase) -> Vec<Step> {
         let row = self.cols.total() * BLOCK;
         let runs: Vec<(usize, usize)> = match self.kind {
-            Kind::Dense => (0..self.source_channels)
+            Kind::Dense | Kind::Winograd => (0..self.source_channels)
                 .step_by(BLOCK)
                 .map(|c| (c, BLOCK.min(self.source_channels - c)))
                 .collect(),
@@ -304,7 +367,7 @@ impl Plan {
     /// Blocks in the scratch image, which holds a group at a time, or all channels of a depthwise pass.
     pub fn blocks(&self) -> usize {
         match self.kind {
-            Kind::Dense => self.source_channels.div_ceil(BLOCK),
+            Kind::Dense | Kind::Winograd => self.source_channels.div_ceil(BLOCK),
             Kind::Merged => 1,
             Kind::Depthwise => self.groups.div_ceil(BLOCK),
         }
@@ -325,6 +388,12 @@ impl Plan {
         let per_group = self.source_channels * self.target_channels * by_channel.min(by_target);
         group * per_group + target * by_target + channel * by_channel + step.tap[0] * by_row + column
     }
+}
+
+/// Rows of outputs whose windows are transformed together, where a row is `width` wide: enough windows to be split
+/// among tiles, few enough to stay in the cache.
+pub(crate) fn winograd_strip(width: usize) -> usize {
+    2 * (64 / width.div_ceil(2)).max(1)
 }
 
 fn bands(steps: &[Step], rows: usize) -> Vec<Band> {

@@ -84,6 +84,7 @@ unsafe fn multiply_add<S: Simd, const P: usize, const B: usize>(
         for (b, w) in w.iter_mut().enumerate() {
             *w = s.load(weight.add(b * S::LANES));
         }
+        #[allow(clippy::needless_range_loop)] // the inner loop goes across
         for p in 0..P {
             let x = s.splat(value.add(p * BLOCK).read());
             for b in 0..B {

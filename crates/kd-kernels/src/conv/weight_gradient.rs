@@ -1,8 +1,9 @@
 use super::fill::Fill;
 use super::pack::{channel_blocks, lanes, packed_len, padded_channels, unpack};
-use super::plan::{BLOCK, Kind, Plan};
+use super::plan::{BLOCK, Kind, Plan, winograd_strip};
 use super::reduce::{AddTo, add_rows};
 use super::weight_tile::{Tile, run_dense, run_depthwise, split};
+use super::winograd::{self, Windows, add_gradient_strip};
 use crate::error::length;
 use crate::simd::{Level, dispatch};
 use crate::{Geometry, KernelError, Workspace};
@@ -32,7 +33,7 @@ pub fn weight_gradient(
     if let Some(db) = &db {
         length("db", db.len(), settings.out_channels)?;
     }
-    let (plan, level) = (geometry.forward_plan(), Level::current());
+    let (plan, level) = (geometry.forward_gather(), Level::current());
     let pass = Pass { plan, level, output: geometry.output(), with_bias: db.is_some(), workspace };
     let weights = packed_len(plan, lanes(level));
     // The bias' sums lie behind the weight's.
@@ -82,6 +83,7 @@ impl Pass<'_> {
         let channels = plan.target_channels * plan.groups;
         for (x, dy) in images {
             match plan.kind {
+                Kind::Winograd => self.winograd(x, dy, dw, &mut scratch),
                 Kind::Depthwise => self.depthwise(x, dy, dw, &mut scratch),
                 _ => self.dense(x, dy, dw, &mut scratch),
             }
@@ -145,6 +147,22 @@ impl Pass<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn winograd(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+        let (plan, level, [height, width]) = (self.plan, self.level, self.output);
+        self.fill(x, 0..plan.source_channels, 0..plan.rows.slots, scratch);
+        let mut transforms = self.workspace.take(winograd::scratch_len(plan, level, width));
+        let row = width * plan.target_channels;
+        for from in (0..height).step_by(winograd_strip(width)) {
+            let windows = Windows::new(plan, level, winograd_strip(width).min(height - from), width);
+            let source = scratch[from * plan.cols.total() * BLOCK..].as_ptr();
+            let gradient = dy[from * row..].as_ptr();
+            // SAFETY: the plan has a row and a column more than the output, the strip is inside the image.
+            unsafe {
+                add_gradient_strip((plan, level), &windows, source, (gradient, row), &mut transforms, dw)
+            };
         }
     }
 

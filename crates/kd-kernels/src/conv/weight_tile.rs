@@ -57,6 +57,7 @@ impl<const R: usize, const B: usize> Dense<R, B> {
                         let from = gradient.add(b * S::LANES);
                         *dy = if WHOLE || b + 1 < B { s.load(from) } else { s.load_partial(from, tail) };
                     }
+                    #[allow(clippy::needless_range_loop)] // the inner loop goes across
                     for r in 0..R {
                         let x = s.splat(source.add(r).read());
                         for b in 0..B {
