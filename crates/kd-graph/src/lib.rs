@@ -26,6 +26,7 @@ pub use op::{
     PoolKind, Range, Reduction, Role, Scalar, Unary,
 };
 pub use rewrite::Rewritten;
+pub use save::FileError;
 pub use shape::{Dim, Kind, Shape, TensorType};
 pub use trace::{CustomOp, TensorMap, Tensors, TraceError, Tracer, trace};
 

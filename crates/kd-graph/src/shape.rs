@@ -27,7 +27,7 @@ impl Dim {
     pub fn at(self, batch: usize) -> usize {
         match self {
             Dim::Fixed(size) => size,
-            Dim::Batch(times) => times * batch,
+            Dim::Batch(times) => times.saturating_mul(batch),
         }
     }
 
@@ -108,7 +108,7 @@ impl Shape {
 
     /// Number of elements at a given batch size.
     pub fn elements(&self, batch: usize) -> usize {
-        self.0.iter().map(|dim| dim.at(batch)).product()
+        self.0.iter().map(|dim| dim.at(batch)).fold(1, usize::saturating_mul)
     }
 
     /// Whether any axis depends on the batch.
@@ -120,8 +120,8 @@ impl Shape {
     /// when these are equal.
     pub fn volume(&self) -> (usize, usize) {
         self.0.iter().fold((1, 0), |(factor, power), dim| match *dim {
-            Dim::Fixed(size) => (factor * size, power),
-            Dim::Batch(times) => (factor * times, power + 1),
+            Dim::Fixed(size) => (factor.saturating_mul(size), power),
+            Dim::Batch(times) => (factor.saturating_mul(times), power + 1),
         })
     }
 

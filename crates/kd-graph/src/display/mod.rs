@@ -12,7 +12,7 @@ use std::fmt;
 
 pub(crate) use grid::{Align, Column, table};
 
-use crate::{Graph, Node, NodeId, Op};
+use crate::{Graph, Node, NodeId};
 
 impl fmt::Display for Graph {
     /// One line a node that computes or is given, in execution order; parameters stand in the lines of the nodes that read them. Below, the
@@ -46,7 +46,7 @@ impl Graph {
 
     /// Parameters and constants are shown with the nodes that read them, unless they are results.
     fn hidden(&self, id: NodeId) -> bool {
-        let held = self.node(id).is_ok_and(|node| matches!(node.op(), Op::Parameter { .. } | Op::Constant));
+        let held = self.node(id).is_ok_and(|node| node.op().holds_tensor());
         held && !self.outputs().contains(&id)
     }
 

@@ -131,7 +131,7 @@ impl Edit {
     pub fn set_value(&mut self, id: NodeId, value: TensorData) -> Result<(), GraphError> {
         let node = self.graph.node(id)?;
         type_of(&node.name, &value)?;
-        if !matches!(node.op, Op::Parameter { .. } | Op::Constant) {
+        if !node.op.holds_tensor() {
             return Err(refused(&node.name, format!("{} holds no tensor", node.op.word())));
         }
         self.graph.values.insert(id, Arc::new(value));

@@ -43,8 +43,10 @@ pub struct ConvTranspose {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchNorm {
     /// Added to the variance.
+    #[serde(with = "super::exact")]
     pub epsilon: f64,
     /// Share of the batch's statistics in the new running ones. A trace does not show it; `None` means that nobody has said.
+    #[serde(with = "super::exact::option")]
     pub momentum: Option<f64>,
 }
 
@@ -52,8 +54,10 @@ pub struct BatchNorm {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
     /// Factor of the scores; `None` is `1/sqrt(size of a query)`.
+    #[serde(with = "super::exact::option")]
     pub scale: Option<f64>,
     /// Scores `s` become `softcap * tanh(s / softcap)`.
+    #[serde(with = "super::exact::option")]
     pub softcap: Option<f64>,
     /// A position sees only itself and those before it.
     pub causal: bool,

@@ -4,6 +4,7 @@
 //! transposing are [`Op::Permute`], splitting and narrowing are [`Op::Slice`]. A whole layer is one operation, whatever its forward pass is
 //! made of inside burn.
 
+mod exact;
 mod layer;
 mod movement;
 mod pointwise;
@@ -59,6 +60,7 @@ pub enum Op {
     /// Normalisation over the last axis. `x`, `gamma [last]`, `[beta [last]]`.
     LayerNorm {
         /// Added to the variance.
+        #[serde(with = "exact")]
         epsilon: f64,
     },
     /// Normalisation over groups of channels. `x [batch, channels, ..]`, `[gamma [channels], beta [channels]]`.
@@ -66,16 +68,19 @@ pub enum Op {
         /// Number of groups; as many as channels is instance normalisation.
         groups: usize,
         /// Added to the variance.
+        #[serde(with = "exact")]
         epsilon: f64,
     },
     /// Normalisation of every channel of every example. `x [batch, channels, ..]`, `[gamma [channels], beta [channels]]`.
     InstanceNorm {
         /// Added to the variance.
+        #[serde(with = "exact")]
         epsilon: f64,
     },
     /// Division by the root mean square of the last axis. `x`, `gamma [last]`.
     RmsNorm {
         /// Added to the mean square.
+        #[serde(with = "exact")]
         epsilon: f64,
     },
     /// `softmax(q kᵀ · scale) v`. `q`, `k`, `v` (each `[batch, heads, position, features]`), `[mask]`, `[bias]`.
@@ -97,8 +102,10 @@ pub enum Op {
     /// Values outside the bounds become the bounds. `x`.
     Clamp {
         /// Lower bound.
+        #[serde(with = "exact")]
         min: f64,
         /// Upper bound.
+        #[serde(with = "exact")]
         max: f64,
     },
     /// Elements of `b` where the mask is true, of `a` elsewhere. `a`, `mask`, `b`.
@@ -118,6 +125,7 @@ pub enum Op {
     /// Zeroes elements at random in training and scales the others up; in evaluation it does nothing. A trace never shows it. `x`.
     Dropout {
         /// Probability of a zero.
+        #[serde(with = "exact")]
         rate: f64,
     },
 
@@ -286,6 +294,11 @@ impl Op {
     /// Whether the node holds a tensor instead of computing one.
     pub fn is_leaf(&self) -> bool {
         matches!(self, Op::Input | Op::Parameter { .. } | Op::Constant)
+    }
+
+    /// Whether the graph holds the node's tensor: a parameter or a constant.
+    pub fn holds_tensor(&self) -> bool {
+        matches!(self, Op::Parameter { .. } | Op::Constant)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum Scalar {
     /// A floating point number.
-    Float(f64),
+    Float(#[serde(with = "super::exact")] f64),
     /// An integer.
     Int(i64),
     /// A truth value.
@@ -46,6 +46,7 @@ pub enum Activation {
     /// `x` where positive, `slope * x` elsewhere.
     LeakyRelu {
         /// Slope below zero.
+        #[serde(with = "super::exact")]
         slope: f64,
     },
     /// As leaky ReLU; the slope of every channel is the second input.
@@ -59,8 +60,10 @@ pub enum Activation {
     /// `clamp(alpha * x + beta, 0, 1)`.
     HardSigmoid {
         /// Slope.
+        #[serde(with = "super::exact")]
         alpha: f64,
         /// Value at zero.
+        #[serde(with = "super::exact")]
         beta: f64,
     },
     /// `log(sigmoid(x))`.
@@ -72,6 +75,7 @@ pub enum Activation {
     /// `log(1 + exp(beta * x)) / beta`.
     Softplus {
         /// Sharpness.
+        #[serde(with = "super::exact")]
         beta: f64,
     },
     /// `x / (1 + |x|)`.
@@ -81,6 +85,7 @@ pub enum Activation {
     /// `x` where positive, `alpha * (exp(x) - 1)` elsewhere.
     Elu {
         /// Bound below zero.
+        #[serde(with = "super::exact")]
         alpha: f64,
     },
     /// Hyperbolic tangent.
