@@ -2,20 +2,21 @@
 #![warn(missing_docs)]
 
 pub mod conv;
+pub mod elementwise;
 mod error;
-pub mod optim;
-pub mod loss;
-pub mod linear;
-pub mod pool;
 mod geometry;
 pub mod layout;
-#[cfg(test)]
-mod testing;
-mod parallel;
+pub mod linear;
+pub mod loss;
 pub mod norm;
-pub mod elementwise;
+pub mod optim;
+mod parallel;
+pub mod pool;
 pub mod simd;
 mod workspace;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::KernelError;
 pub use geometry::{Conv2d, Geometry};

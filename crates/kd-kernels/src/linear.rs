@@ -210,13 +210,14 @@ impl Terms for Column<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::testing::{assert_close, at_every_level, numbers};
+    use crate::testing::{assert_close, at_every_level, cases, numbers};
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(cases(64))]
 
         #[test]
+        #[cfg_attr(miri, ignore = "the matrix product asks the processor what it is")]
         fn all_passes_are_sums_of_products(rows in 0usize..70, inputs in 1usize..90, outputs in 1usize..70, seed: u32, [burn, relu, biased]: [bool; 3]) {
             let layout = if burn { WeightLayout::InputsFirst } else { WeightLayout::OutputsFirst };
             let layer = Linear { rows, inputs, outputs, layout };
@@ -259,6 +260,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "the matrix product asks the processor what it is")]
     fn a_large_product_is_the_same_bit_by_bit_from_run_to_run() {
         let layer = Linear { rows: 128, inputs: 784, outputs: 300, layout: WeightLayout::InputsFirst };
         let (x, w) = (numbers(1, 128 * 784), numbers(2, 784 * 300));

@@ -1,6 +1,14 @@
 //! What the tests of several kernels share.
 
+use proptest::test_runner::Config;
+
 use crate::simd::{Level, with_level};
+
+/// As many cases of a property; a few under Miri, which is a thousand times slower.
+pub(crate) fn cases(count: u32) -> Config {
+    let cases = if cfg!(miri) { 4 } else { count };
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
 
 /// Numbers between -1 and 1 that look random, the same for the same seed.
 pub(crate) fn numbers(seed: u32, len: usize) -> Vec<f32> {

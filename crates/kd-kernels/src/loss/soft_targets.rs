@@ -107,11 +107,11 @@ impl Kernel for Rows<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::testing::{assert_close, at_every_level, numbers};
+    use crate::testing::{assert_close, at_every_level, cases, numbers};
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(cases(64))]
 
         #[test]
         fn loss_and_gradient_are_the_formulas(rows in 0usize..40, classes in 1usize..130, seed: u32, temperature in 0.5f32..20.0) {

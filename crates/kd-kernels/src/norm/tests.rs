@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::error::KernelError;
-use crate::testing::{assert_close, at_every_level, numbers};
+use crate::testing::{assert_close, at_every_level, cases, numbers};
 use crate::workspace::Workspace;
 use proptest::prelude::*;
 
@@ -120,7 +120,7 @@ fn check(case: &Case<'_>, recompute: bool, workspace: &Workspace) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn forward_and_backward_are_the_formulas(
@@ -198,6 +198,7 @@ fn a_single_row_is_its_own_mean_and_gets_no_gradient() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "millions of numbers")]
 fn a_variance_survives_a_mean_that_is_thousands_of_deviations_away() {
     let (rows, channels) = (100_000, 5);
     let x: Vec<f32> = numbers(1, rows * channels).iter().map(|x| 1000.0 + 0.125 * x).collect();
@@ -218,6 +219,7 @@ fn a_variance_survives_a_mean_that_is_thousands_of_deviations_away() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "millions of numbers")]
 fn results_are_the_same_bit_by_bit_from_run_to_run() {
     let (rows, channels) = (40_000, 24);
     let x = numbers(3, rows * channels);

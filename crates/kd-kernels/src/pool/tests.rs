@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::testing::{assert_close, at_every_level, numbers};
+use crate::testing::{assert_close, at_every_level, cases, numbers};
 use proptest::prelude::*;
 
 /// For every output, the positions of its window on the map, by the definition: all positions tried one by one.
@@ -102,7 +102,7 @@ fn direction() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn sliding_windows_are_the_definition(v in direction(), h in direction(), batch in 0usize..4, channels in 1usize..40, seed: u32) {
@@ -127,6 +127,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "millions of numbers")]
 fn a_batch_that_several_tasks_share_is_the_definition() {
     let pool = Pool2d::new(70, [24, 24], 20, Window::square(2)).unwrap();
     let axis = windows(24, 2, 2, 0, 1);
