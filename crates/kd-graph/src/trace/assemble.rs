@@ -1,64 +1,94 @@
 //! From a draft with symbolic sizes to the graph.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::TraceError;
 use super::capture::Recording;
 use super::draft::{Draft, Leaf};
-use super::momentum::momenta;
 use super::names::{inside, names};
-use super::parameters::Held;
-use crate::graph::Unseen;
+use super::parameters::{Held, Training};
 use crate::{Graph, NodeId, Op, Role};
 
 /// Where names and values come from.
 pub(super) struct Sources<'a> {
-    /// In evaluation.
     pub(super) recording: &'a Recording,
-    /// In training.
-    pub(super) training: &'a Recording,
+    pub(super) training: Training,
+    /// By the path of the running mean.
+    pub(super) momenta: HashMap<String, f64>,
     /// Names of the first inputs.
     pub(super) inputs: &'a [String],
 }
 
-pub(super) fn assemble(mut draft: Draft, sources: &Sources<'_>) -> Result<Graph, TraceError> {
-    set_momenta(&mut draft, sources);
+pub(super) fn assemble(draft: &Draft, sources: &Sources<'_>) -> Result<Graph, TraceError> {
     let held = &sources.recording.held;
     let paths: Vec<_> = held.iter().map(|held| held.path.as_str()).collect();
-    let named = names(&draft, &paths);
-    let mut building =
-        Building { graph: Graph::new(), sources, first: tied(sources.recording), nodes: HashMap::new() };
+    let named = names(draft, &paths);
+    let mut building = Building {
+        graph: Graph::new(),
+        sources,
+        paths: paths.into_iter().collect(),
+        numbers: HashMap::new(),
+        first: tied(sources.recording),
+        nodes: HashMap::new(),
+        parameters: HashMap::new(),
+    };
     for (number, &position) in draft.inputs.iter().enumerate() {
         let name = sources.inputs.get(number).map_or("input", String::as_str);
-        let name = building.graph.free_name(name);
+        let name = building.free_name(name);
         let id = building.graph.input(&name, draft.steps[position].output.clone())?;
         building.nodes.insert(position, id);
     }
     for (position, step) in draft.steps.iter().enumerate().filter(|(_, step)| step.leaf.is_none()) {
         let scope = &named.scopes[position];
         let inputs: Vec<_> =
-            step.inputs.iter().map(|&input| building.node(&draft, input, scope)).collect::<Result<_, _>>()?;
-        let name = building.graph.free_name(&named.names[position]);
-        let id = building.graph.push(&name, step.op.clone(), inputs, step.output.clone())?;
+            step.inputs.iter().map(|&input| building.node(draft, input, scope)).collect::<Result<_, _>>()?;
+        let name = building.free_name(&named.names[position]);
+        let mut op = step.op.clone();
+        if let (Op::BatchNorm(norm), Some(mean)) = (&mut op, running_mean(draft, position, sources.recording))
+        {
+            norm.momentum = sources.momenta.get(mean).copied();
+        }
+        let id = building.graph.push(&name, op, inputs, step.output.clone())?;
         building.nodes.insert(position, id);
     }
     let outputs: Vec<_> =
-        draft.outputs.iter().map(|&output| building.node(&draft, output, "")).collect::<Result<_, _>>()?;
+        draft.outputs.iter().map(|&output| building.node(draft, output, "")).collect::<Result<_, _>>()?;
     let mut graph = building.graph;
     graph.set_outputs(&outputs)?;
-    graph.unseen = unseen(sources.training);
+    graph.unseen = sources.training.unseen.clone();
     Ok(graph)
 }
 
 struct Building<'a> {
     graph: Graph,
     sources: &'a Sources<'a>,
+    /// Names that parameters take.
+    paths: HashSet<&'a str>,
+    /// How many names were tried for a word.
+    numbers: HashMap<String, usize>,
     /// For every tensor of the module, the first one that is tied to it.
     first: Vec<usize>,
+    /// By position in the draft.
     nodes: HashMap<usize, NodeId>,
+    /// By the number of the tensor in the module.
+    parameters: HashMap<usize, NodeId>,
 }
 
 impl Building<'_> {
+    /// A name that no node has and no parameter will have: `name` itself, or with `_1`, `_2`, ... behind it.
+    fn free_name(&mut self, name: &str) -> String {
+        let taken = |name: &str| self.graph.names.contains_key(name) || self.paths.contains(name);
+        // A long sequence has thousands of nodes of one name: start where the last search ended.
+        let number = self.numbers.entry(name.to_owned()).or_insert(0);
+        loop {
+            let candidate = if *number == 0 { name.to_owned() } else { format!("{name}_{number}") };
+            *number += 1;
+            if !taken(&candidate) {
+                return candidate;
+            }
+        }
+    }
+
     /// The node of a step; a leaf is added when it is first used.
     fn node(&mut self, draft: &Draft, position: usize, scope: &str) -> Result<NodeId, TraceError> {
         if let Some(&id) = self.nodes.get(&position) {
@@ -67,7 +97,7 @@ impl Building<'_> {
         let id = match draft.steps[position].leaf {
             Some(Leaf::Held(number)) => self.parameter(self.first[number])?,
             Some(Leaf::Data(tensor)) => {
-                let name = self.graph.free_name(&inside(scope, "constant"));
+                let name = self.free_name(&inside(scope, "constant"));
                 let value = self.sources.recording.values.get(&tensor).cloned();
                 self.graph.constant(&name, value.ok_or_else(|| lost(&name))?)?
             }
@@ -79,18 +109,20 @@ impl Building<'_> {
 
     fn parameter(&mut self, number: usize) -> Result<NodeId, TraceError> {
         let held = &self.sources.recording.held;
-        let path = &held[number].path;
-        if let Ok(id) = self.graph.find(path) {
+        if let Some(&id) = self.parameters.get(&number) {
             return Ok(id);
         }
+        let path = &held[number].path;
         let tied = held.iter().zip(&self.first).filter(|(_, first)| **first == number);
         let aliases: Vec<_> = tied.map(|(held, _)| held.path.clone()).filter(|alias| alias != path).collect();
-        let learned = &self.sources.training.training.learned;
-        let learned = learned.iter().any(|path| *path == held[number].path || aliases.contains(path));
+        let learned = &self.sources.training.learned;
+        let learned = learned.contains(path) || aliases.iter().any(|alias| learned.contains(alias));
         let role = if learned { Role::Weight } else { Role::Buffer };
         let value = self.sources.recording.values.get(&held[number].tensor).cloned();
         let value = value.ok_or_else(|| lost(path))?;
-        Ok(self.graph.holding(path, Op::Parameter { role, aliases }, value)?)
+        let id = self.graph.holding(path, Op::Parameter { role, aliases }, value)?;
+        self.parameters.insert(number, id);
+        Ok(id)
     }
 }
 
@@ -115,33 +147,11 @@ fn tied(recording: &Recording) -> Vec<usize> {
     .collect()
 }
 
-fn set_momenta(draft: &mut Draft, sources: &Sources<'_>) {
-    let momenta = momenta(sources.training);
-    let mut missing = Vec::new();
-    for position in 0..draft.steps.len() {
-        let running = draft.steps[position].inputs.get(3).and_then(|&mean| draft.steps[mean].leaf);
-        if let (Op::BatchNorm(norm), Some(Leaf::Held(number))) = (&mut draft.steps[position].op, running) {
-            let path = &sources.recording.held[number].path;
-            norm.momentum = momenta.get(path).copied();
-            if norm.momentum.is_none() {
-                missing.push(path.as_str());
-            }
-        }
+/// Path of the running mean that a batch normalisation reads, if it is one and reads it from the module.
+pub(super) fn running_mean<'a>(draft: &Draft, step: usize, recording: &'a Recording) -> Option<&'a str> {
+    let step = draft.steps.get(step).filter(|step| matches!(step.op, Op::BatchNorm(_)))?;
+    match draft.steps[*step.inputs.get(3)?].leaf {
+        Some(Leaf::Held(number)) => Some(&recording.held[number].path),
+        _ => None,
     }
-    if !missing.is_empty() {
-        tracing::warn!(
-            running_means = ?missing, reason = ?sources.training.panicked,
-            "the momentum of these batch normalisations is unknown (frozen, or no training pass); set it before training the graph"
-        );
-    }
-}
-
-fn unseen(training: &Recording) -> Vec<Unseen> {
-    let unseen = training.training.unseen.iter();
-    let unseen: Vec<_> =
-        unseen.map(|(path, kind)| Unseen { path: path.clone(), kind: kind.clone() }).collect();
-    if !unseen.is_empty() {
-        tracing::warn!(?unseen, "these layers act in training only and are not in the graph");
-    }
-    unseen
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use burn_capture::{CaptureBackend, TensorId};
 use burn_ir::OperationIr;
 
-use super::parameters::{Held, Training, held, training};
+use super::parameters::{Held, held};
 use super::quiet::{Panicked, quietly};
 use super::{TensorMap, Tensors, TraceError};
 
@@ -22,24 +22,14 @@ pub(super) struct Recording {
     /// `None` for a tensor that does not come from the recorded pass.
     pub(super) outputs: Vec<Option<TensorId>>,
     pub(super) held: Vec<Held>,
-    /// What training changes; empty for a pass in evaluation.
-    pub(super) training: Training,
     /// How the pass ended before its end, if it did.
     pub(super) panicked: Option<Panicked>,
-}
-
-/// Whether the pass is recorded as in evaluation or as in training.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    Eval,
-    Train,
 }
 
 /// Records `forward` of a copy of the model. The model must be one that nobody else holds parts of: burn moves running statistics in place.
 pub(super) fn record<M, I, O>(
     model: &M,
     sample: I,
-    mode: Mode,
     forward: impl Fn(&M, I) -> O,
 ) -> Result<Recording, TraceError>
 where
@@ -48,23 +38,16 @@ where
     O: Tensors,
 {
     let device = capture_device();
-    let mut found = (Vec::new(), Vec::new(), Vec::new(), Training::default());
+    let mut found = (Vec::new(), Vec::new(), Vec::new());
     let mut panicked = None;
     let captured = device.capture_scope(|scope| {
-        let (inputs, outputs, parameters, changes) = &mut found;
+        let (inputs, outputs, parameters) = &mut found;
         let result = quietly(|| {
             let model = model.valid().to_device(&device);
             *parameters = held(&model);
-            let mut moved = Move { device: device.clone(), mode, ids: Vec::new() };
+            let mut moved = Move { device: device.clone(), ids: Vec::new() };
             let sample = sample.map(&mut moved);
             *inputs = moved.ids;
-            let model = match mode {
-                Mode::Eval => model,
-                Mode::Train => model.train(),
-            };
-            if mode == Mode::Train {
-                *changes = training(&model);
-            }
             let mut collect = Collect(Vec::new());
             // Outputs are kept until their ids are known, and the model until its last operation is recorded.
             drop(forward(&model, sample).map(&mut collect));
@@ -75,14 +58,13 @@ where
         scope.complete([], [])
     });
     let captured = captured.map_err(|error| TraceError::Capture { reason: error.to_string() })?;
-    let (inputs, outputs, held, training) = found;
+    let (inputs, outputs, held) = found;
     Ok(Recording {
         operations: captured.graph.operations,
         values: captured.values,
         inputs,
         outputs,
         held,
-        training,
         panicked,
     })
 }
@@ -98,7 +80,6 @@ fn capture_device() -> Device {
 /// Moves the sample to the capture device and notes the tensors' ids.
 struct Move {
     device: Device,
-    mode: Mode,
     ids: Vec<TensorId>,
 }
 
@@ -121,10 +102,7 @@ macro_rules! moving {
             if let Ok(primitive) = tensor.clone().try_into_primitive::<CaptureBackend>() {
                 this.ids.push(primitive.id());
             }
-            match this.mode {
-                Mode::Eval => tensor,
-                Mode::Train => Tensor::from_inner(tensor),
-            }
+            tensor
         });
     };
 }

@@ -15,16 +15,18 @@ mod raise;
 mod resize;
 mod tensors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use burn::module::Module;
 
 use crate::Graph;
-use assemble::{Sources, assemble};
-use capture::{Mode, record};
+use assemble::{Sources, assemble, running_mean};
+use capture::{Recording, record};
 use draft::Draft;
+use momentum::momenta;
 use pair::{BATCHES, pair};
+use parameters::training;
 use raise::raise;
 use resize::resize;
 
@@ -72,8 +74,8 @@ where
 
 /// Records a model's forward pass at three batch sizes and puts the graph together that fits all of them.
 ///
-/// Nothing is computed: burn's capture device writes operations down. The pass is recorded as in evaluation, and once as in training to read the
-/// momentum of batch normalisations. The model stays as it is; parameters that burn has not initialised yet are, as by any first use, and pending
+/// burn's capture device writes operations down instead of computing them, as in evaluation. The momentum of batch normalisations does not show
+/// there: a copy of a model that has any computes one training pass on its own device, of one example. The model stays as it is; parameters that burn has not initialised yet are, as by any first use, and pending
 /// running statistics are merged, as by [`Module::valid`]. A reparameterised weight is traced with its present value.
 ///
 /// | Name | Default | Purpose |
@@ -139,7 +141,7 @@ impl Tracer {
         let model = model.valid().materialize();
         let at = |batch| -> Result<_, TraceError> {
             let sample = resize(sample.clone(), batch, &self.axes)?;
-            let recording = record(&model, sample, Mode::Eval, &forward)?;
+            let recording = record(&model, sample, &forward)?;
             let mut draft = Draft::read(&recording, &self.custom)?;
             raise(&mut draft);
             Ok((draft, recording))
@@ -147,8 +149,45 @@ impl Tracer {
         let [a, b, c] = BATCHES.map(at);
         let (a, b, c) = (a?, b?, c?);
         let draft = pair([(&a.0, &a.1), (&b.0, &b.1), (&c.0, &c.1)])?;
-        let training =
-            record(&model, resize(sample.clone(), BATCHES[0], &self.axes)?, Mode::Train, &forward)?;
-        assemble(draft, &Sources { recording: &a.1, training: &training, inputs: &self.names })
+        let training = training(&model);
+        let momenta = self.momenta(&model, sample.clone(), &forward, &draft, &a.1)?;
+        assemble(&draft, &Sources { recording: &a.1, training, momenta, inputs: &self.names })
+    }
+
+    /// Momentum of the batch normalisations of a draft, by the path of the running mean.
+    fn momenta<M: Module, I: Tensors, O>(
+        &self,
+        model: &M,
+        sample: I,
+        forward: impl Fn(&M, I) -> O,
+        draft: &Draft,
+        recording: &Recording,
+    ) -> Result<HashMap<String, f64>, TraceError> {
+        let mut calls = HashMap::new();
+        for mean in (0..draft.steps.len()).filter_map(|step| running_mean(draft, step, recording)) {
+            *calls.entry(mean.to_owned()).or_insert(0) += 1;
+        }
+        if calls.is_empty() {
+            return Ok(HashMap::new());
+        }
+        // One example is the cheapest; a model that cannot take a single one is asked again with two.
+        let at = |batch| -> Result<_, TraceError> {
+            Ok(momenta(model, resize(sample.clone(), batch, &self.axes)?, &forward, &calls))
+        };
+        let found = match at(1)? {
+            Err(_) => at(BATCHES[0])?,
+            found => found,
+        };
+        let reason = found.as_ref().err().cloned();
+        let found = found.unwrap_or_default();
+        let mut missing: Vec<_> = calls.keys().filter(|path| !found.contains_key(*path)).collect();
+        if !missing.is_empty() {
+            missing.sort();
+            tracing::warn!(
+                running_means = ?missing, ?reason,
+                "the momentum of these batch normalisations is unknown; set it before the graph is trained"
+            );
+        }
+        Ok(found)
     }
 }

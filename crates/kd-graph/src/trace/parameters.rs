@@ -1,8 +1,12 @@
 //! What a module holds: parameters with their paths, and the layers that behave otherwise in training.
 
+use std::collections::HashSet;
+
 use burn::module::{Flag, Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Bool, Int, Tensor};
 use burn_capture::{CaptureBackend, TensorId};
+
+use crate::Unseen;
 
 /// A tensor of a module on the capture device.
 #[derive(Clone, Debug)]
@@ -52,16 +56,17 @@ impl ModuleVisitor for HeldVisitor {
 /// Paths of the parameters that an optimizer changes, and layers that a trace cannot show.
 #[derive(Default)]
 pub(super) struct Training {
-    pub(super) learned: Vec<String>,
-    /// Path and type of every layer with a switch for training that is not a batch normalisation.
-    pub(super) unseen: Vec<(String, String)>,
+    pub(super) learned: HashSet<String>,
+    /// Every layer with a switch for training that is not a batch normalisation.
+    pub(super) unseen: Vec<Unseen>,
     path: Vec<(String, String)>,
 }
 
-/// What of a module is learned, and what else happens in training. The module must be in its training form.
+/// What of a module is learned, and what else happens in training.
 pub(super) fn training<M: Module>(model: &M) -> Training {
     let mut visitor = Training::default();
-    model.visit(&mut visitor);
+    // Only in training form do parameters and switches show what they are set to.
+    model.valid().train().visit(&mut visitor);
     visitor
 }
 
@@ -75,7 +80,7 @@ impl Training {
 impl ModuleVisitor for Training {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if param.is_require_grad() {
-            self.learned.push(self.joined(self.path.len()));
+            self.learned.insert(self.joined(self.path.len()));
         }
     }
 
@@ -83,7 +88,7 @@ impl ModuleVisitor for Training {
         let Some((_, container)) = self.path.last() else { return };
         let kind = container.strip_prefix("Struct:").unwrap_or(container).to_owned();
         if flag.val().is_enabled() && kind != "BatchNorm" {
-            self.unseen.push((self.joined(self.path.len() - 1), kind));
+            self.unseen.push(Unseen { path: self.joined(self.path.len() - 1), kind });
         }
     }
 
