@@ -21,6 +21,10 @@ pub use depend::{
 pub use edit::Edit;
 pub use graph::{Graph, GraphError, Node, NodeId, Unseen};
 pub use infer::{InferError, infer};
+pub use module::{
+    GraphModule, Kernel, Kernels, ModuleError, RunError, TrainingReport, Unseen, Unwritten, Value,
+    ValueError, WriteBackError, compare_training, unseen,
+};
 pub use op::{
     Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, Op, PadMode, Pool,
     PoolKind, Range, Reduction, Role, Scalar, Unary,

@@ -1,1 +1,38 @@
 //! Graphs as trainable modules.
+//!
+//! [`GraphModule`] compiles a [`Graph`](crate::Graph) once into a flat list of steps and runs it on burn's rank-free primitives: the very
+//! operations that burn's own layers call, so that results, gradients and running statistics are the same bit for bit.
+//!
+//! | File | What |
+//! |---|---|
+//! | `value` | a tensor of any rank and kind |
+//! | `weight` | parameters and buffers behind burn's types |
+//! | `plan` | from graph to steps |
+//! | `run` | the executor |
+//! | `ops/` | what a step calls, a file for every family |
+//! | `batch_norm`, `dropout` | the layers that train otherwise than they evaluate |
+//! | `burn_module` | burn's `Module` trait |
+//! | `write_back`, `compare` | back to the user's struct |
+
+mod batch_norm;
+mod burn_module;
+mod compare;
+mod dropout;
+mod error;
+mod graph_module;
+mod kernel;
+mod ops;
+mod plan;
+mod run;
+#[cfg(test)]
+mod tests;
+mod value;
+mod weight;
+mod write_back;
+
+pub use compare::{TrainingReport, Unseen, compare_training, unseen};
+pub use error::{ModuleError, RunError, ValueError};
+pub use graph_module::GraphModule;
+pub use kernel::{Kernel, Kernels};
+pub use value::Value;
+pub use write_back::{Unwritten, WriteBackError};

@@ -1,0 +1,100 @@
+//! Layers: convolution, matrix products, embedding, attention.
+
+use burn::backend::Dispatch;
+use burn::backend::ops::{FloatTensorOps, IntTensorOps, ModuleOps};
+use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, ConvTransposeOptions};
+
+use super::super::Value;
+use super::{Args, Reason};
+use crate::{Attention, Conv, ConvTranspose};
+
+/// A list of attributes with one entry for every axis.
+pub(super) fn array<T: Copy, const N: usize>(list: &[T], what: &str) -> Result<[T; N], Reason> {
+    list.try_into().map_err(|_| format!("{what} has {} entries instead of {N}", list.len()))
+}
+
+fn conv_options<const N: usize>(conv: &Conv) -> Result<ConvOptions<N>, Reason> {
+    Ok(ConvOptions::new_with_padding(
+        array(&conv.stride, "stride")?,
+        array(&conv.padding, "padding")?,
+        array(&conv.dilation, "dilation")?,
+        conv.groups,
+    ))
+}
+
+pub(super) fn conv(conv: &Conv, mut args: Args) -> Result<Value, Reason> {
+    let (x, weight, bias) = (args.float()?, args.float()?, args.optional_float()?);
+    Ok(Value::Float(match conv.axes() {
+        1 => Dispatch::conv1d(x, weight, bias, conv_options(conv)?),
+        2 => Dispatch::conv2d(x, weight, bias, conv_options(conv)?),
+        3 if conv.padding.iter().any(|(before, after)| before != after) => {
+            return Err(
+                "burn pads a convolution over three axes evenly only; put a pad node before it".into()
+            );
+        }
+        3 => Dispatch::conv3d(x, weight, bias, conv_options(conv)?),
+        axes => return Err(format!("burn has no convolution over {axes} axes")),
+    }))
+}
+
+fn transpose_options<const N: usize>(conv: &ConvTranspose) -> Result<ConvTransposeOptions<N>, Reason> {
+    Ok(ConvTransposeOptions::new(
+        array(&conv.stride, "stride")?,
+        array(&conv.padding, "padding")?,
+        array(&conv.padding_out, "output padding")?,
+        array(&conv.dilation, "dilation")?,
+        conv.groups,
+    ))
+}
+
+pub(super) fn conv_transpose(conv: &ConvTranspose, mut args: Args) -> Result<Value, Reason> {
+    let (x, weight, bias) = (args.float()?, args.float()?, args.optional_float()?);
+    Ok(Value::Float(match conv.stride.len() {
+        1 => Dispatch::conv_transpose1d(x, weight, bias, transpose_options(conv)?),
+        2 => Dispatch::conv_transpose2d(x, weight, bias, transpose_options(conv)?),
+        3 => Dispatch::conv_transpose3d(x, weight, bias, transpose_options(conv)?),
+        axes => return Err(format!("burn has no transposed convolution over {axes} axes")),
+    }))
+}
+
+/// burn lifts a vector to a matrix of one row and back.
+pub(super) fn linear(mut args: Args) -> Result<Value, Reason> {
+    let x = args.any()?;
+    let (weight, bias) = (args.float()?, args.optional_float()?);
+    let Value::Float(tensor) = x.clone() else {
+        return Err(format!("x holds {} instead of float", x.kind()));
+    };
+    let shape = x.shape();
+    let [features] = shape.as_slice() else {
+        return Ok(Value::Float(Dispatch::linear(tensor, weight, bias)));
+    };
+    let row = Dispatch::float_reshape(tensor, [1, *features].into());
+    let result = Value::Float(Dispatch::linear(row, weight, bias));
+    let out = result.shape().last().copied().unwrap_or(0);
+    Ok(Value::Float(Dispatch::float_reshape(result.primitive().clone(), [out].into())))
+}
+
+pub(super) fn matmul(mut args: Args) -> Result<Value, Reason> {
+    match (args.any()?, args.any()?) {
+        (Value::Float(a), Value::Float(b)) => Ok(Value::Float(Dispatch::float_matmul(a, b))),
+        (Value::Int(a), Value::Int(b)) => Ok(Value::Int(Dispatch::int_matmul(a, b))),
+        (a, b) => Err(format!("there is no matrix product of {} and {}", a.kind(), b.kind())),
+    }
+}
+
+pub(super) fn embedding(mut args: Args) -> Result<Value, Reason> {
+    let (weight, indices) = (args.float()?, args.int()?);
+    Ok(Value::Float(Dispatch::embedding(weight, indices)))
+}
+
+pub(super) fn attention(attention: &Attention, mut args: Args) -> Result<Value, Reason> {
+    let (query, key, value) = (args.float()?, args.float()?, args.float()?);
+    let mask = attention.masked.then(|| args.bool()).transpose()?;
+    let bias = attention.biased.then(|| args.float()).transpose()?;
+    let options = AttentionModuleOptions {
+        scale: attention.scale,
+        softcap: attention.softcap,
+        is_causal: attention.causal,
+    };
+    Ok(Value::Float(Dispatch::attention(query, key, value, mask, bias, options)))
+}
