@@ -22,8 +22,8 @@ pub use edit::Edit;
 pub use graph::{Graph, GraphError, Node, NodeId, Unseen};
 pub use infer::{InferError, infer};
 pub use module::{
-    GraphModule, Kernel, Kernels, ModuleError, RunError, TrainingReport, Unseen, Unwritten, Value,
-    ValueError, WriteBackError, compare_training, unseen,
+    GraphModule, Kernel, Kernels, ModuleError, RunError, TrainingReport, Unwritten, Value, ValueError,
+    WriteBackError, compare_training,
 };
 pub use op::{
     Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, Op, PadMode, Pool,

@@ -2,73 +2,26 @@
 
 use std::fmt;
 
-use burn::module::{Flag, Module, ModuleVisitor, Param};
-use burn::tensor::Device;
+use burn::module::Module;
+use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::{GraphModule, RunError, Value};
-
-/// A layer that trains otherwise than it evaluates: dropout, noise, a randomised activation. A trace records evaluation, so it can't show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unseen {
-    /// Its module path.
-    pub path: String,
-    /// Name of its struct.
-    pub layer: String,
-}
-
-impl fmt::Display for Unseen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` ({})", self.path, self.layer)
-    }
-}
-
-/// Lists the layers of a model whose training a trace can't show: those with burn's training flag, batch norm aside, which the graph
-/// trains as burn does.
-pub fn unseen<M: Module>(model: &M) -> Vec<Unseen> {
-    let mut visitor = Flags::default();
-    model.visit(&mut visitor);
-    visitor.found
-}
-
-#[derive(Default)]
-struct Flags {
-    path: Vec<(String, String)>,
-    found: Vec<Unseen>,
-}
-
-impl ModuleVisitor for Flags {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.push((name.to_owned(), container.to_owned()));
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_flag(&mut self, _flag: &Param<Flag>) {
-        let Some(((_, container), parents)) = self.path.split_last() else { return };
-        let layer = container.rsplit(':').next().unwrap_or(container).to_owned();
-        if layer != "BatchNorm" {
-            let names: Vec<&str> = parents.iter().map(|(name, _)| name.as_str()).collect();
-            self.found.push(Unseen { path: names.join("."), layer });
-        }
-    }
-}
+use crate::{TensorMap, Tensors, Unseen};
 
 /// What a training forward pass of a model and of its graph gave.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingReport {
-    /// Largest absolute difference between the outputs; infinite where the shapes differ.
+    /// Largest absolute difference between the outputs; infinite where shapes differ or only one has a number.
     pub difference: f64,
-    /// Largest absolute value of the model's output.
+    /// Largest absolute value in the model's outputs.
     pub scale: f64,
-    /// The layers whose training the trace could not show. Put dropout back with `Graph::put_dropout_back`; what else is here trains
-    /// as it evaluates.
+    /// The layers whose training the trace could not show. A dropout is put back by `Graph::put_dropout_back`; anything else trains as it
+    /// evaluates.
     pub unseen: Vec<Unseen>,
 }
 
 impl TrainingReport {
-    /// Whether the outputs are the same bit for bit.
+    /// Whether the outputs are the same.
     pub fn is_exact(&self) -> bool {
         self.difference == 0.0
     }
@@ -77,73 +30,91 @@ impl TrainingReport {
 impl fmt::Display for TrainingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_exact() {
-            f.write_str("the graph trains as the model does")?;
+            f.write_str("the graph's training pass is the model's")?;
         } else {
-            write!(
-                f,
-                "in training the graph differs from the model by {:e} of {:e}",
-                self.difference, self.scale
-            )?;
+            let Self { difference, scale, .. } = self;
+            write!(f, "in training the graph's outputs differ from the model's by up to {difference:e}; ")?;
+            write!(f, "the largest of the model's is {scale:e}")?;
         }
-        match self.unseen.as_slice() {
-            [] => Ok(()),
-            unseen => {
-                let list: Vec<String> = unseen.iter().map(Unseen::to_string).collect();
-                write!(f, "; a trace cannot show the training of {}", list.join(", "))
-            }
+        if self.unseen.is_empty() {
+            return Ok(());
         }
+        let list: Vec<_> =
+            self.unseen.iter().map(|layer| format!("`{}` ({})", layer.path, layer.kind)).collect();
+        write!(f, "; a trace does not show the training of {}", list.join(", "))
     }
 }
 
-/// Runs model and graph once in training on the same inputs and seed, and compares.
+/// Runs model and graph once in training on the same input and with the same seed, and compares their outputs.
 ///
-/// Both are copied first, so that neither's running statistics move. `inputs` may live on any device; `forward` is the one that was traced.
+/// Copies of both are run, so running statistics stay as they are. The input may live on any device.
 ///
 /// # Errors
 /// As [`GraphModule::run`].
-pub fn compare_training<M, F>(
+pub fn compare_training<M, I, O>(
     model: &M,
     module: &GraphModule,
-    inputs: Vec<Value>,
-    forward: F,
+    input: I,
+    forward: impl Fn(&M, I) -> O,
 ) -> Result<TrainingReport, RunError>
 where
     M: Module,
-    F: Fn(&M, Vec<Value>) -> Vec<Value>,
+    I: Tensors,
+    O: Tensors,
 {
-    let model_unseen = unseen(model);
-    let native = model.valid().train();
-    let graph = module.valid().train();
-    let device: Device = graph.device().clone();
-    let inputs: Vec<Value> = inputs.iter().map(|value| value.to_device(&device)).collect();
+    let (model, graph) = (model.valid().train(), module.valid().train());
+    let device = graph.device();
+    let input = input.map(&mut Move { device });
 
     device.seed(SEED);
-    let expected = forward(&native, inputs.clone());
+    let expected = Value::all(forward(&model, input.clone()));
     device.seed(SEED);
-    let found = graph.run(inputs)?;
+    let found = graph.run(Value::all(input))?;
 
-    let (mut difference, mut scale) = (0.0f64, 0.0f64);
+    let unseen = module.graph().unseen().to_vec();
+    let mut report = TrainingReport { difference: 0.0, scale: 0.0, unseen };
     if expected.len() != found.len() {
-        difference = f64::INFINITY;
+        report.difference = f64::INFINITY;
     }
     for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
-        let read = |value: &Value| {
-            let data = value.data().map_err(|source| RunError::Output { index, source })?;
-            Ok::<Vec<f64>, RunError>(data.iter::<f64>().collect())
-        };
-        let (a, b) = (read(expected)?, read(found)?);
-        if expected.shape() != found.shape() {
-            difference = f64::INFINITY;
-        }
-        for (a, b) in a.iter().zip(&b) {
-            // Equal not-a-numbers are no difference.
-            let gap = if a.to_bits() == b.to_bits() { 0.0 } else { (a - b).abs() };
-            difference = if gap.is_nan() { f64::INFINITY } else { difference.max(gap) };
-            scale = scale.max(a.abs());
-        }
+        let failed = |source| RunError::Output { index, source };
+        report.add(&expected.data().map_err(failed)?, &found.data().map_err(failed)?);
     }
-    Ok(TrainingReport { difference, scale, unseen: model_unseen })
+    Ok(report)
 }
 
-/// Any fixed seed will do: it only has to be the same for both.
+/// Any seed will do: it only has to be the same for both.
 const SEED: u64 = 0;
+
+impl TrainingReport {
+    fn add(&mut self, expected: &burn::tensor::TensorData, found: &burn::tensor::TensorData) {
+        if expected.shape() != found.shape() {
+            self.difference = f64::INFINITY;
+            return;
+        }
+        for (a, b) in expected.iter::<f64>().zip(found.iter::<f64>()) {
+            let gap = if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() };
+            self.difference = if gap.is_nan() { f64::INFINITY } else { self.difference.max(gap) };
+            self.scale = self.scale.max(a.abs());
+        }
+    }
+}
+
+/// Moves everything to one device, autodiff included.
+struct Move<'a> {
+    device: &'a Device,
+}
+
+impl TensorMap for Move<'_> {
+    fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+        tensor.without_autodiff().to_device(self.device).autodiff()
+    }
+
+    fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+        tensor.without_autodiff().to_device(self.device).autodiff()
+    }
+
+    fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+        tensor.without_autodiff().to_device(self.device).autodiff()
+    }
+}

@@ -29,12 +29,12 @@ use crate::{Graph, GraphError, NodeId, Op};
 /// let device = Device::flex();
 /// let module = GraphModule::new(graph, &device)?;
 /// let y: Tensor<2> = module.forward(Tensor::<2>::ones([1, 2], &device))?;
-/// assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [4.0, 7.0]);
+/// assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [4.0, 7.0]);
 ///
 /// // The record loads into burn's own layer.
 /// let layer = LinearConfig::new(2, 2).init(&device).load_record(module.into_record());
 /// let y = layer.forward(Tensor::<2>::ones([1, 2], &device));
-/// assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [4.0, 7.0]);
+/// assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [4.0, 7.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -37,7 +37,7 @@ use crate::Scalar;
 /// let kernels: Kernels = [("square".to_owned(), Arc::new(Square) as Arc<dyn Kernel>)].into();
 /// let module = GraphModule::with_kernels(graph, &device, &kernels)?;
 /// let result: Tensor<2> = module.forward(Tensor::<2>::from_data([[2.0, 4.0]], &device))?;
-/// assert_eq!(result.into_data().to_vec::<f32>().unwrap(), [2.0, 8.0]);
+/// assert_eq!(result.into_data().try_to_vec::<f32>().unwrap(), [2.0, 8.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Kernel: Debug + Send + Sync {

@@ -24,13 +24,11 @@ mod kernel;
 mod ops;
 mod plan;
 mod run;
-#[cfg(test)]
-mod tests;
 mod value;
 mod weight;
 mod write_back;
 
-pub use compare::{TrainingReport, Unseen, compare_training, unseen};
+pub use compare::{TrainingReport, compare_training};
 pub use error::{ModuleError, RunError, ValueError};
 pub use graph_module::GraphModule;
 pub use kernel::{Kernel, Kernels};

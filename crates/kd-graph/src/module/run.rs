@@ -62,7 +62,7 @@ impl GraphModule {
     /// let relu = module.graph().find("relu")?;
     /// let x = Value::from(Tensor::<2>::from_data([[-1.0, 2.0]], &device));
     /// let (results, taps) = module.run_tapped(vec![x], &[relu])?;
-    /// assert_eq!(taps[0].float::<2>()?.into_data().to_vec::<f32>().unwrap(), [0.0, 2.0]);
+    /// assert_eq!(taps[0].float::<2>()?.into_data().try_to_vec::<f32>().unwrap(), [0.0, 2.0]);
     /// assert_eq!(results.len(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

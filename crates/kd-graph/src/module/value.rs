@@ -7,7 +7,7 @@ use burn::backend::{Dispatch, DispatchAutodiffContext, DispatchTensor, TensorMet
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use super::ValueError;
-use crate::Kind;
+use crate::{Kind, TensorMap, Tensors};
 
 /// A tensor of any rank and kind, over burn's rank-free primitive. Cloning is cheap and keeps the autodiff graph.
 ///
@@ -32,6 +32,21 @@ pub enum Value {
 }
 
 impl Value {
+    /// Every tensor of a value, in order: what a traced forward pass takes or gives, as a graph takes or gives it.
+    ///
+    /// ```
+    /// # use burn::tensor::{Device, Int, Tensor};
+    /// # use kd_graph::Value;
+    /// # let device = Device::flex();
+    /// let (image, tokens) = (Tensor::<4>::zeros([2, 3, 8, 8], &device), Tensor::<2, Int>::zeros([2, 5], &device));
+    /// assert_eq!(Value::all((image, tokens))[1].shape(), [2, 5]);
+    /// ```
+    pub fn all(tensors: impl Tensors) -> Vec<Self> {
+        let mut collect = Collect(Vec::new());
+        let _ = tensors.map(&mut collect);
+        collect.0
+    }
+
     /// What it holds.
     pub fn kind(&self) -> Kind {
         match self {
@@ -143,6 +158,25 @@ impl Value {
             return Ok(self.primitive().clone());
         }
         Err(ValueError::Type { asked: kind, asked_rank: rank, kind: self.kind(), shape: self.shape() })
+    }
+}
+
+struct Collect(Vec<Value>);
+
+impl TensorMap for Collect {
+    fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+        self.0.push(tensor.clone().into());
+        tensor
+    }
+
+    fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+        self.0.push(tensor.clone().into());
+        tensor
+    }
+
+    fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+        self.0.push(tensor.clone().into());
+        tensor
     }
 }
 

@@ -1,7 +1,8 @@
 //! Convolution, linear, matrix product, embedding, attention.
 
 use burn::tensor::module::{
-    attention, conv_transpose1d, conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, embedding, linear,
+    attention, conv_transpose1d, conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, embedding,
+    linear,
 };
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, ConvTransposeOptions};
 use kd_graph::{Attention, Conv, ConvTranspose, Op};
@@ -80,15 +81,11 @@ fn transposed(axes: usize, groups: usize) -> Op {
 
 #[test]
 fn transposed_convolution_over_one_two_and_three_axes() {
-    same(
-        transposed(1, 1),
-        &[Input(vec![B, 3, 4]), Weight(vec![3, 2, 3]), Weight(vec![2])],
-        |v| {
-            let options = ConvTransposeOptions::new([2], [1], [1], [1], 1);
-            let bias = Some(v[2].float().unwrap());
-            conv_transpose1d(v[0].float().unwrap(), v[1].float().unwrap(), bias, options).into()
-        },
-    );
+    same(transposed(1, 1), &[Input(vec![B, 3, 4]), Weight(vec![3, 2, 3]), Weight(vec![2])], |v| {
+        let options = ConvTransposeOptions::new([2], [1], [1], [1], 1);
+        let bias = Some(v[2].float().unwrap());
+        conv_transpose1d(v[0].float().unwrap(), v[1].float().unwrap(), bias, options).into()
+    });
     same(transposed(2, 2), &[Input(vec![B, 4, 3, 4]), Weight(vec![4, 3, 3, 3])], |v| {
         let options = ConvTransposeOptions::new([2; 2], [1; 2], [1; 2], [1; 2], 2);
         conv_transpose2d(v[0].float().unwrap(), v[1].float().unwrap(), None, options).into()
@@ -131,7 +128,7 @@ fn matrix_products_broadcast_their_first_axes() {
 
 #[test]
 fn embedding_gathers_rows() {
-    same(Op::Embedding, &[Weight(vec![11, 3]), Int(vec![B, 4], 11)], |v| {
+    same(Op::Embedding, &[Weight(vec![11, 3]), Ints(vec![B, 4], 11)], |v| {
         embedding(v[0].float().unwrap(), v[1].int().unwrap()).into()
     });
 }
@@ -140,7 +137,8 @@ fn embedding_gathers_rows() {
 fn attention_plain_masked_biased_causal_scaled_and_capped() {
     let plain = Attention { scale: None, softcap: None, causal: false, masked: false, biased: false };
     let qkv = || vec![Input(vec![B, 2, 4, 3]), Input(vec![B, 2, 5, 3]), Input(vec![B, 2, 5, 6])];
-    let options = |a: &Attention| AttentionModuleOptions { scale: a.scale, softcap: a.softcap, is_causal: a.causal };
+    let options =
+        |a: &Attention| AttentionModuleOptions { scale: a.scale, softcap: a.softcap, is_causal: a.causal };
     for attention_op in [
         plain,
         Attention { scale: Some(0.3), ..plain },
@@ -154,7 +152,7 @@ fn attention_plain_masked_biased_causal_scaled_and_capped() {
     }
     let full = Attention { masked: true, biased: true, ..plain };
     let mut args = qkv();
-    args.extend([Bool(vec![B, 2, 4, 5]), Input(vec![B, 2, 4, 5])]);
+    args.extend([Bools(vec![B, 2, 4, 5]), Input(vec![B, 2, 4, 5])]);
     same(Op::Attention(full), &args, |v| {
         let [q, k, value] = [0, 1, 2].map(|i| v[i].float().unwrap());
         let (mask, bias) = (v[3].bool().unwrap(), v[4].float().unwrap());

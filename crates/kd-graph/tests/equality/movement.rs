@@ -22,7 +22,7 @@ fn reshapes_with_the_batch_kept_and_folded() {
         let batch = x.dims()[0];
         x.reshape([batch * 3, 4]).into()
     });
-    same(Op::Reshape { shape: dims(&[B, 2, 2]) }, &[Int(vec![B, 4], 9)], |v| {
+    same(Op::Reshape { shape: dims(&[B, 2, 2]) }, &[Ints(vec![B, 4], 9)], |v| {
         let x = v[0].int::<2>().unwrap();
         let batch = x.dims()[0];
         x.reshape([batch, 2, 2]).into()
@@ -45,19 +45,20 @@ fn permutes_expands_repeats_and_flips() {
     same(Op::Repeat { axis: 1, times: Dim::Fixed(3) }, &[Input(vec![B, 2, 4])], |v| {
         v[0].float::<3>().unwrap().repeat_dim(1, 3).into()
     });
-    same(Op::Flip { axes: vec![2, 1] }, &[Bool(vec![B, 2, 4])], |v| {
+    same(Op::Flip { axes: vec![2, 1] }, &[Bools(vec![B, 2, 4])], |v| {
         v[0].bool::<3>().unwrap().flip([2, 1]).into()
     });
 }
 
 #[test]
 fn concatenations_and_slices() {
-    same(Op::Cat { axis: 1 }, &[Input(vec![B, 2, 3]), Input(vec![B, 1, 3]), Weight(vec![1, 4, 3])][..2], |v| {
-        Tensor::cat(vec![v[0].float::<3>().unwrap(), v[1].float().unwrap()], 1).into()
-    });
+    same(
+        Op::Cat { axis: 1 },
+        &[Input(vec![B, 2, 3]), Input(vec![B, 1, 3]), Weight(vec![1, 4, 3])][..2],
+        |v| Tensor::cat(vec![v[0].float::<3>().unwrap(), v[1].float().unwrap()], 1).into(),
+    );
     let range = |start, end, step| Range { start: Dim::Fixed(start), end, step };
-    let ranges =
-        vec![range(0, Dim::Batch(1), 1), range(1, Dim::Fixed(5), 2), range(0, Dim::Fixed(3), -1)];
+    let ranges = vec![range(0, Dim::Batch(1), 1), range(1, Dim::Fixed(5), 2), range(0, Dim::Fixed(3), -1)];
     same(Op::Slice { ranges: ranges.clone() }, &[Input(vec![B, 6, 4])], |v| {
         let x = v[0].float::<3>().unwrap();
         let batch = x.dims()[0];
@@ -73,13 +74,13 @@ fn concatenations_and_slices() {
 
 #[test]
 fn selections_and_gathers() {
-    same(Op::Select { axis: 1 }, &[Input(vec![B, 6]), Int(vec![4], 6)], |v| {
+    same(Op::Select { axis: 1 }, &[Input(vec![B, 6]), Ints(vec![4], 6)], |v| {
         v[0].float::<2>().unwrap().select(1, v[1].int().unwrap()).into()
     });
-    same(Op::Gather { axis: 1 }, &[Input(vec![B, 6]), Int(vec![B, 3], 6)], |v| {
+    same(Op::Gather { axis: 1 }, &[Input(vec![B, 6]), Ints(vec![B, 3], 6)], |v| {
         v[0].float::<2>().unwrap().gather(1, v[1].int().unwrap()).into()
     });
-    same(Op::Gather { axis: 1 }, &[Int(vec![B, 6], 9), Int(vec![B, 3], 6)], |v| {
+    same(Op::Gather { axis: 1 }, &[Ints(vec![B, 6], 9), Ints(vec![B, 3], 6)], |v| {
         v[0].int::<2>().unwrap().gather(1, v[1].int().unwrap()).into()
     });
 }

@@ -15,14 +15,10 @@ fn param<const D: usize>(value: &Value) -> Param<Tensor<D>> {
 
 #[test]
 fn layer_norm_with_and_without_beta() {
-    same(
-        Op::LayerNorm { epsilon: 1e-3 },
-        &[Input(vec![B, 4, 6]), Weight(vec![6]), Weight(vec![6])],
-        |v| {
-            let beta = Some(v[2].float().unwrap());
-            layer_norm(v[0].float::<3>().unwrap(), v[1].float().unwrap(), beta, 1e-3).into()
-        },
-    );
+    same(Op::LayerNorm { epsilon: 1e-3 }, &[Input(vec![B, 4, 6]), Weight(vec![6]), Weight(vec![6])], |v| {
+        let beta = Some(v[2].float().unwrap());
+        layer_norm(v[0].float::<3>().unwrap(), v[1].float().unwrap(), beta, 1e-3).into()
+    });
     same(Op::LayerNorm { epsilon: 1e-5 }, &[Input(vec![B, 6]), Weight(vec![6])], |v| {
         layer_norm(v[0].float::<2>().unwrap(), v[1].float().unwrap(), None, 1e-5).into()
     });
@@ -41,8 +37,7 @@ fn group_norm_is_burns() {
         },
     );
     same(Op::GroupNorm { groups: 3, epsilon: 1e-4 }, &[Input(vec![B, 6, 5])], |v| {
-        let layer =
-            GroupNormConfig::new(3, 6).with_epsilon(1e-4).with_affine(false).init(&Device::flex());
+        let layer = GroupNormConfig::new(3, 6).with_epsilon(1e-4).with_affine(false).init(&Device::flex());
         layer.forward(v[0].float::<3>().unwrap()).into()
     });
 }

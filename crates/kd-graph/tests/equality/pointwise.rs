@@ -43,12 +43,12 @@ fn every_function_of_one_float() {
 
 #[test]
 fn functions_of_one_integer_or_truth_value() {
-    let int = || [Int(vec![B, 5], 9)];
+    let int = || [Ints(vec![B, 5], 9)];
     same(Op::Unary(Unary::Neg), &int(), |v| v[0].int::<2>().unwrap().neg().into());
     same(Op::Unary(Unary::Abs), &int(), |v| v[0].int::<2>().unwrap().abs().into());
     same(Op::Unary(Unary::Sign), &int(), |v| v[0].int::<2>().unwrap().sign().into());
     same(Op::Unary(Unary::Not), &int(), |v| v[0].int::<2>().unwrap().bitwise_not().into());
-    same(Op::Unary(Unary::Not), &[Bool(vec![B, 5])], |v| v[0].bool::<2>().unwrap().bool_not().into());
+    same(Op::Unary(Unary::Not), &[Bools(vec![B, 5])], |v| v[0].bool::<2>().unwrap().bool_not().into());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn functions_of_two_integers_or_truth_values() {
         (Binary::LowerEqual, |a, b| a.lower_equal(b).into()),
     ];
     for (op, native) in cases {
-        let args = [Int(vec![B, 4], 7), Int(vec![B, 4], 5)];
+        let args = [Ints(vec![B, 4], 7), Ints(vec![B, 4], 5)];
         same(Op::Binary(op), &args, |v| native(v[0].int().unwrap(), v[1].int().unwrap()));
     }
     type Logic = fn(Tensor<2, Bool>, Tensor<2, Bool>) -> Tensor<2, Bool>;
@@ -114,7 +114,7 @@ fn functions_of_two_integers_or_truth_values() {
         (Binary::NotEqual, |a, b| a.not_equal(b)),
     ];
     for (op, native) in cases {
-        let args = [Bool(vec![B, 4]), Bool(vec![B, 4])];
+        let args = [Bools(vec![B, 4]), Bools(vec![B, 4])];
         same(Op::Binary(op), &args, |v| native(v[0].bool().unwrap(), v[1].bool().unwrap()).into());
     }
 }
@@ -145,9 +145,9 @@ fn literals_on_the_right() {
         same(Op::Literal { op, value }, &[Positive(vec![B, 6])], |v| native(v[0].float().unwrap()));
     }
     let int = |op, value| Op::Literal { op, value: Scalar::Int(value) };
-    same(int(Binary::Add, 3), &[Int(vec![B, 4], 9)], |v| (v[0].int::<2>().unwrap() + 3).into());
-    same(int(Binary::Div, 2), &[Int(vec![B, 4], 9)], |v| (v[0].int::<2>().unwrap() / 2).into());
-    same(int(Binary::Greater, 4), &[Int(vec![B, 4], 9)], |v| {
+    same(int(Binary::Add, 3), &[Ints(vec![B, 4], 9)], |v| (v[0].int::<2>().unwrap() + 3).into());
+    same(int(Binary::Div, 2), &[Ints(vec![B, 4], 9)], |v| (v[0].int::<2>().unwrap() / 2).into());
+    same(int(Binary::Greater, 4), &[Ints(vec![B, 4], 9)], |v| {
         v[0].int::<2>().unwrap().greater_elem(4).into()
     });
 }
@@ -157,16 +157,16 @@ fn clamps_choices_and_fills() {
     same(Op::Clamp { min: -0.5, max: 0.5 }, &[Input(vec![B, 6])], |v| {
         v[0].float::<2>().unwrap().clamp(-0.5, 0.5).into()
     });
-    same(Op::Clamp { min: 2.0, max: 5.0 }, &[Int(vec![B, 6], 9)], |v| {
+    same(Op::Clamp { min: 2.0, max: 5.0 }, &[Ints(vec![B, 6], 9)], |v| {
         v[0].int::<2>().unwrap().clamp(2, 5).into()
     });
-    same(Op::Where, &[Input(vec![B, 6]), Bool(vec![B, 6]), Input(vec![B, 6])], |v| {
+    same(Op::Where, &[Input(vec![B, 6]), Bools(vec![B, 6]), Input(vec![B, 6])], |v| {
         v[0].float::<2>().unwrap().mask_where(v[1].bool().unwrap(), v[2].float().unwrap()).into()
     });
-    same(Op::MaskFill { value: Scalar::Float(-1e9) }, &[Input(vec![B, 6]), Bool(vec![B, 6])], |v| {
+    same(Op::MaskFill { value: Scalar::Float(-1e9) }, &[Input(vec![B, 6]), Bools(vec![B, 6])], |v| {
         v[0].float::<2>().unwrap().mask_fill(v[1].bool().unwrap(), -1e9).into()
     });
-    same(Op::MaskFill { value: Scalar::Int(7) }, &[Int(vec![B, 6], 9), Bool(vec![B, 6])], |v| {
+    same(Op::MaskFill { value: Scalar::Int(7) }, &[Ints(vec![B, 6], 9), Bools(vec![B, 6])], |v| {
         v[0].int::<2>().unwrap().mask_fill(v[1].bool().unwrap(), 7).into()
     });
 }
@@ -175,10 +175,10 @@ fn clamps_choices_and_fills() {
 fn casts_between_all_kinds_and_precisions() {
     let cast = |kind, precision: Option<&str>| Op::Cast { kind, precision: precision.map(str::to_owned) };
     same(cast(Kind::Int, None), &[Input(vec![B, 4])], |v| v[0].float::<2>().unwrap().int().into());
-    same(cast(Kind::Float, None), &[Int(vec![B, 4], 9)], |v| v[0].int::<2>().unwrap().float().into());
-    same(cast(Kind::Float, None), &[Bool(vec![B, 4])], |v| v[0].bool::<2>().unwrap().float().into());
-    same(cast(Kind::Int, None), &[Bool(vec![B, 4])], |v| v[0].bool::<2>().unwrap().int().into());
-    same(cast(Kind::Int, Some("i32")), &[Int(vec![B, 4], 9)], |v| {
+    same(cast(Kind::Float, None), &[Ints(vec![B, 4], 9)], |v| v[0].int::<2>().unwrap().float().into());
+    same(cast(Kind::Float, None), &[Bools(vec![B, 4])], |v| v[0].bool::<2>().unwrap().float().into());
+    same(cast(Kind::Int, None), &[Bools(vec![B, 4])], |v| v[0].bool::<2>().unwrap().int().into());
+    same(cast(Kind::Int, Some("i32")), &[Ints(vec![B, 4], 9)], |v| {
         v[0].int::<2>().unwrap().cast(IntDType::I32).into()
     });
     let there_and_back = kd_graph_of_two(cast(Kind::Float, Some("f16")), cast(Kind::Float, Some("f32")));

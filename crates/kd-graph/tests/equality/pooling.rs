@@ -23,11 +23,23 @@ fn pool(kind: PoolKind, axes: usize, dilation: usize, ceil: bool) -> Op {
 fn max_pooling_over_one_and_two_axes() {
     for ceil in [false, true] {
         same(pool(PoolKind::Max, 1, 1, ceil), &[Input(vec![B, 2, 9])], |v| {
-            let options = MaxPoolOptions::<1>::new([3], [2], [(1, 1)], [1], ceil);
+            let options = MaxPoolOptions {
+                stride: [2],
+                padding: [(1, 1)],
+                dilation: [1],
+                ceil_mode: ceil,
+                ..MaxPoolOptions::new([3])
+            };
             max_pool1d(v[0].float().unwrap(), options).into()
         });
         same(pool(PoolKind::Max, 2, 2, ceil), &[Input(vec![B, 2, 9, 8])], |v| {
-            let options = MaxPoolOptions::<2>::new([3; 2], [2; 2], [(1, 1); 2], [2; 2], ceil);
+            let options = MaxPoolOptions {
+                stride: [2; 2],
+                padding: [(1, 1); 2],
+                dilation: [2; 2],
+                ceil_mode: ceil,
+                ..MaxPoolOptions::new([3; 2])
+            };
             max_pool2d(v[0].float().unwrap(), options).into()
         });
     }
@@ -38,11 +50,23 @@ fn average_pooling_over_one_and_two_axes() {
     for (count, ceil) in [(true, false), (false, false), (false, true)] {
         let kind = PoolKind::Average { count_padding: count };
         same(pool(kind, 1, 1, ceil), &[Input(vec![B, 2, 9])], |v| {
-            let options = AvgPoolOptions::<1>::new([3], [2], [(1, 1)], count, ceil);
+            let options = AvgPoolOptions {
+                stride: [2],
+                padding: [(1, 1)],
+                count_include_pad: count,
+                ceil_mode: ceil,
+                ..AvgPoolOptions::new([3])
+            };
             avg_pool1d(v[0].float().unwrap(), options).into()
         });
         same(pool(kind, 2, 1, ceil), &[Input(vec![B, 2, 9, 8])], |v| {
-            let options = AvgPoolOptions::<2>::new([3; 2], [2; 2], [(1, 1); 2], count, ceil);
+            let options = AvgPoolOptions {
+                stride: [2; 2],
+                padding: [(1, 1); 2],
+                count_include_pad: count,
+                ceil_mode: ceil,
+                ..AvgPoolOptions::new([3; 2])
+            };
             avg_pool2d(v[0].float().unwrap(), options).into()
         });
     }
@@ -60,7 +84,7 @@ fn adaptive_pooling() {
 
 #[test]
 fn interpolation_that_burn_can_differentiate_and_that_it_cannot() {
-    for (mode, native) in [
+    for (mode, burn) in [
         (InterpolateMode::Nearest, Burn::Nearest),
         (InterpolateMode::Bilinear, Burn::Bilinear),
         (InterpolateMode::Bicubic, Burn::Bicubic),
@@ -68,7 +92,7 @@ fn interpolation_that_burn_can_differentiate_and_that_it_cannot() {
         for align_corners in [false, true] {
             let op = Op::Interpolate { size: [7, 5], mode, align_corners };
             let native = |v: &[kd_graph::Value]| {
-                let options = InterpolateOptions::new(native)
+                let options = InterpolateOptions::new(burn.clone())
                     .with_align_corners(align_corners)
                     .with_output_size([7, 5]);
                 interpolate(v[0].float().unwrap(), options).into()

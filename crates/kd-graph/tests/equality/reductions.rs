@@ -67,10 +67,10 @@ fn integers_and_truth_values() {
         (Reduction::All, |x| x.all_dim(1).into()),
     ];
     for (kind, native) in cases {
-        same(reduce(kind, Some(&[1])), &[Int(vec![B, 5], 4)], |v| native(v[0].int().unwrap()));
+        same(reduce(kind, Some(&[1])), &[Ints(vec![B, 5], 4)], |v| native(v[0].int().unwrap()));
     }
-    same(reduce(Reduction::Any, Some(&[1])), &[Bool(vec![B, 5])], |v| {
+    same(reduce(Reduction::Any, Some(&[1])), &[Bools(vec![B, 5])], |v| {
         v[0].bool::<2>().unwrap().any_dim(1).into()
     });
-    same(reduce(Reduction::All, None), &[Bool(vec![B, 5])], |v| v[0].bool::<2>().unwrap().all().into());
+    same(reduce(Reduction::All, None), &[Bools(vec![B, 5])], |v| v[0].bool::<2>().unwrap().all().into());
 }

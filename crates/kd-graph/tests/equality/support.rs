@@ -17,9 +17,9 @@ pub enum Arg {
     /// Given at every run: floats that are positive.
     Positive(Vec<usize>),
     /// Given at every run: integers below a bound.
-    Int(Vec<usize>, i64),
+    Ints(Vec<usize>, i64),
     /// Given at every run: truth values.
-    Bool(Vec<usize>),
+    Bools(Vec<usize>),
     /// A learned parameter.
     Weight(Vec<usize>),
 }
@@ -29,15 +29,15 @@ use Arg::*;
 impl Arg {
     fn shape(&self) -> &[usize] {
         match self {
-            Input(shape) | Positive(shape) | Int(shape, _) | Bool(shape) | Weight(shape) => shape,
+            Input(shape) | Positive(shape) | Ints(shape, _) | Bools(shape) | Weight(shape) => shape,
         }
     }
 
     fn ty(&self) -> TensorType {
         let dim = |&size: &usize| if size == B { Dim::Batch(1) } else { Dim::Fixed(size) };
         let kind = match self {
-            Int(..) => Kind::Int,
-            Bool(_) => Kind::Bool,
+            Ints(..) => Kind::Int,
+            Bools(_) => Kind::Bool,
             _ => Kind::Float,
         };
         TensorType { kind, shape: self.shape().iter().map(dim).collect::<Shape>() }
@@ -53,12 +53,12 @@ impl Arg {
                 let values: Vec<f32> = take(&mut numbers, size).into_iter().map(|x| x.abs() + 0.1).collect();
                 TensorData::new(values, shape)
             }
-            Int(_, bound) => {
+            Ints(_, bound) => {
                 let values: Vec<i64> =
                     take(&mut numbers, size).into_iter().map(|x| (x.abs() * 1e4) as i64 % bound).collect();
                 TensorData::new(values, shape)
             }
-            Bool(_) => {
+            Bools(_) => {
                 let values: Vec<bool> = take(&mut numbers, size).into_iter().map(|x| x > 0.0).collect();
                 TensorData::new(values, shape)
             }
@@ -102,7 +102,7 @@ fn leaf(data: &TensorData, device: &Device) -> (Value, Option<Tensor<1>>) {
     if !data.dtype().is_float() {
         return (value_of(data, device), None);
     }
-    let row = TensorData::new(data.to_vec::<f32>().unwrap(), [data.num_elements()]);
+    let row = TensorData::new(data.try_to_vec::<f32>().unwrap(), [data.num_elements()]);
     let leaf = Tensor::<1>::from_data(row, device);
     let leaf = if device.is_autodiff() { leaf.require_grad() } else { leaf };
     let shaped = Dispatch::float_reshape(leaf.clone().into_dispatch(), shape);
@@ -129,7 +129,10 @@ pub fn value_of(data: &TensorData, device: &Device) -> Value {
 }
 
 /// Gradients of all float parameters by path.
-pub fn gradients<M: Module>(module: &M, grads: &burn::tensor::Gradients) -> Vec<(String, Option<TensorData>)> {
+pub fn gradients<M: Module>(
+    module: &M,
+    grads: &burn::tensor::Gradients,
+) -> Vec<(String, Option<TensorData>)> {
     struct Visitor<'a> {
         grads: &'a burn::tensor::Gradients,
         path: Vec<String>,
@@ -222,7 +225,7 @@ fn check(op: Op, args: &[Arg], native: impl Fn(&[Value]) -> Value, differentiabl
                     let found = parameters.iter().find(|(path, _)| *path == format!("w{index}")).unwrap();
                     let row = |data: TensorData| {
                         let size = data.num_elements();
-                        TensorData::new(data.into_vec::<f32>().unwrap(), [size])
+                        TensorData::new(data.try_into_vec::<f32>().unwrap(), [size])
                     };
                     found.1.clone().map(row)
                 };
