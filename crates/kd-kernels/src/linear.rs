@@ -1,12 +1,11 @@
-//! Fully connected layers; the matrix products are [`gemm`]'s.
+//! Fully connected layers; the matrix products are [`gemm`](mod@gemm)'s.
 
 use gemm::{Parallelism, gemm};
-use rayon::prelude::*;
 
 use crate::elementwise::relu_in_place;
 use crate::error::{KernelError, elements, geometry, length};
 use crate::norm::{Period, Sums, Terms, load};
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_chunk, rows_per_task};
 use crate::simd::Simd;
 use crate::workspace::Workspace;
 
@@ -59,7 +58,7 @@ impl Linear {
         if let Some(bias) = bias {
             length("bias", bias.len(), self.outputs)?;
             let rows = rows_per_task(self.rows, self.outputs);
-            y.par_chunks_mut(rows * self.outputs).for_each(|y| {
+            for_each_chunk(y, rows * self.outputs, |_, y| {
                 y.chunks_exact_mut(self.outputs).for_each(|row| row.copy_from_slice(bias));
             });
         }

@@ -1,8 +1,6 @@
 //! One function of several slices, element by element.
 
-use rayon::prelude::*;
-
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_chunk, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 
 /// A function of one number of the first slice and one of each of `N` others.
@@ -14,7 +12,7 @@ pub(crate) trait Map<const N: usize>: Copy + Send + Sync {
 /// `out = f(x, rest)`. All slices are of the same length: the caller has checked.
 pub(crate) fn map<const N: usize>(f: impl Map<N>, x: &[f32], rest: [&[f32]; N], out: &mut [f32]) {
     let (level, step) = (Level::current(), rows_per_task(out.len(), 1));
-    out.par_chunks_mut(step).enumerate().for_each(|(task, out)| {
+    for_each_chunk(out, step, |task, out| {
         let range = task * step..task * step + out.len();
         let rest = rest.map(|slice| slice[range.clone()].as_ptr());
         let (x, len) = (x[range].as_ptr(), out.len());
@@ -25,7 +23,7 @@ pub(crate) fn map<const N: usize>(f: impl Map<N>, x: &[f32], rest: [&[f32]; N], 
 /// `x = f(x, rest)`. All slices are of the same length: the caller has checked.
 pub(crate) fn map_in_place<const N: usize>(f: impl Map<N>, x: &mut [f32], rest: [&[f32]; N]) {
     let (level, step) = (Level::current(), rows_per_task(x.len(), 1));
-    x.par_chunks_mut(step).enumerate().for_each(|(task, x)| {
+    for_each_chunk(x, step, |task, x| {
         let range = task * step..task * step + x.len();
         let rest = rest.map(|slice| slice[range.clone()].as_ptr());
         let (out, len) = (x.as_mut_ptr(), x.len());

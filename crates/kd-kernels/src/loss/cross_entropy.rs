@@ -1,10 +1,8 @@
 //! Cross-entropy with labels.
 
-use rayon::prelude::*;
-
 use super::row::{Normaliser, Vectors};
 use crate::error::{KernelError, length, setting};
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_pair, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 
 /// Softmax cross-entropy with one label per row. With $p$ the softmax of a row's logits $z$ and $t$ one for the label, smoothed by $\varepsilon$
@@ -53,8 +51,7 @@ impl CrossEntropy {
             return Err(KernelError::Label { row, label, classes });
         }
         let (rows, level) = (rows_per_task(labels.len(), classes), Level::current());
-        let tasks = losses.par_chunks_mut(rows).zip(gradient.par_chunks_mut(rows * classes));
-        tasks.enumerate().for_each(|(task, (losses, gradient))| {
+        for_each_pair((losses, rows), (gradient, rows * classes), |task, losses, gradient| {
             let first = task * rows;
             let labels = &labels[first..first + losses.len()];
             let logits = &logits[first * classes..][..gradient.len()];

@@ -1,10 +1,8 @@
 //! Divergence from a teacher's softened distribution.
 
-use rayon::prelude::*;
-
 use super::row::{Normaliser, Vectors, first};
 use crate::error::{KernelError, length, setting};
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_pair, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 
 /// Kullback-Leibler divergence of the student's softened distribution from the teacher's. With $p$ and $q$ the softmax of the student's and the
@@ -50,8 +48,7 @@ impl SoftTargets {
         length("teacher", teacher.len(), student.len())?;
         setting(temperature > 0.0, "temperature", temperature.into(), "above 0")?;
         let (rows, level) = (rows_per_task(losses.len(), classes), Level::current());
-        let tasks = losses.par_chunks_mut(rows).zip(gradient.par_chunks_mut(rows * classes));
-        tasks.enumerate().for_each(|(task, (losses, gradient))| {
+        for_each_pair((losses, rows), (gradient, rows * classes), |task, losses, gradient| {
             let start = task * rows * classes;
             let range = start..start + gradient.len();
             let (student, teacher) = (&student[range.clone()], &teacher[range]);

@@ -1,12 +1,10 @@
 //! Gradients of batch normalisation, fused with the rectifier and the residual sum behind it.
 
-use rayon::prelude::*;
-
 use super::batch::{Affine, BatchNorm};
 use super::period::Period;
 use super::sums::{Sums, Terms, load, store};
 use crate::error::{KernelError, length};
-use crate::parallel::{Shared, rows_per_task};
+use crate::parallel::{Shared, for_each_chunk, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 use crate::workspace::Workspace;
 
@@ -134,7 +132,7 @@ impl Passes<'_> {
 
         let step = rows_per_task(x.len().div_ceil(period.len), period.len) * period.len;
         let (level, end) = (Level::current(), x.len());
-        dx.par_chunks_mut(step).enumerate().for_each(|(task, dx)| {
+        for_each_chunk(dx, step, |task, dx| {
             let start = task * step;
             let terms = Gated { x, dy, mean: &affine.mean, gate, keep: None };
             let tables = [&*affine.scale, &*slope, &*offset];

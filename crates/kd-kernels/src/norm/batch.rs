@@ -1,12 +1,10 @@
 //! Normalisation forward, with what may follow it in the same pass.
 
-use rayon::prelude::*;
-
 use super::period::Period;
 use super::statistics::rows;
 use super::sums::{load, store};
 use crate::error::{KernelError, length, setting};
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_chunk, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 use crate::workspace::{Scratch, Workspace};
 
@@ -112,7 +110,7 @@ fn apply<const RESIDUAL: bool, const RELU: bool>(
 ) {
     let step = rows_per_task(x.len().div_ceil(period.len), period.len) * period.len;
     let level = Level::current();
-    y.par_chunks_mut(step).enumerate().for_each(|(task, y)| {
+    for_each_chunk(y, step, |task, y| {
         let range = task * step..task * step + y.len();
         let (x, residual) = (&x[range.clone()], &residual[range]);
         dispatch(level, Apply::<RESIDUAL, RELU> { x, residual, affine, y, period: period.len });

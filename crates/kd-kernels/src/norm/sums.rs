@@ -1,9 +1,7 @@
 //! Two sums per channel in one pass over all rows.
 
-use rayon::prelude::*;
-
 use super::period::Period;
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_chunk, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 use crate::workspace::{Scratch, Workspace};
 
@@ -52,7 +50,7 @@ impl<'a> Sums<'a> {
         let step = rows_per_task(super_rows, period.len);
         let mut partial = workspace.take_zeroed(super_rows.div_ceil(step) * 2 * period.len);
         let (level, step) = (Level::current(), step * period.len);
-        partial.par_chunks_mut(2 * period.len).enumerate().for_each(|(task, sums)| {
+        for_each_chunk(&mut partial, 2 * period.len, |task, sums| {
             let (start, end) = (task * step, len.min((task + 1) * step));
             dispatch(level, Task { terms, start, end, period: period.len, sums });
         });

@@ -1,8 +1,6 @@
 //! Several slices changed together, element by element.
 
-use rayon::prelude::*;
-
-use crate::parallel::{Shared, rows_per_task};
+use crate::parallel::{Shared, for_each_range, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 
 /// New values of `M` slices from the old ones and the gradient.
@@ -16,9 +14,10 @@ pub(super) fn update<const M: usize>(f: impl Update<M>, gradient: &[f32], values
     debug_assert!(values.iter().all(|slice| slice.len() == gradient.len()));
     let values = values.map(Shared::new);
     let (level, step) = (Level::current(), rows_per_task(gradient.len(), 1));
-    gradient.par_chunks(step).enumerate().for_each(|(task, gradient)| {
+    for_each_range(gradient.len(), step, |range| {
         // SAFETY: the slices are as long as the gradient, and each task has a range of its own.
-        let values = values.map(|slice| unsafe { slice.at(task * step) });
+        let values = values.map(|slice| unsafe { slice.at(range.start) });
+        let gradient = &gradient[range];
         dispatch(level, Run { f, gradient, values });
     });
 }

@@ -1,10 +1,8 @@
 //! Mean over windows.
 
-use rayon::prelude::*;
-
 use super::Pool2d;
 use crate::error::KernelError;
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_chunk, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 
 impl Pool2d {
@@ -18,7 +16,7 @@ impl Pool2d {
         self.check_output("y", y.len())?;
         let area = self.area.filter(|_| count_padding);
         let (rows, level) = (self.output_rows(), Level::current());
-        y.par_chunks_mut(rows.per_task * rows.len).enumerate().for_each(|(task, y)| {
+        for_each_chunk(y, rows.per_task * rows.len, |task, y| {
             dispatch(level, Average { pool: self, x, y, first: task * rows.per_task, area });
         });
         Ok(())
@@ -39,7 +37,7 @@ impl Pool2d {
         let area = self.area.filter(|_| count_padding);
         let (input_len, output_len) = self.image_lengths();
         let (images, level) = (rows_per_task(self.batch, input_len), Level::current());
-        dx.par_chunks_mut(images * input_len).enumerate().for_each(|(task, dx)| {
+        for_each_chunk(dx, images * input_len, |task, dx| {
             for (image, dx) in dx.chunks_mut(input_len).enumerate() {
                 let start = (task * images + image) * output_len;
                 let dy = &dy[start..start + output_len];

@@ -1,10 +1,8 @@
 //! Maximum over windows.
 
-use rayon::prelude::*;
-
 use super::{Pool2d, Span};
 use crate::error::{KernelError, geometry, length};
-use crate::parallel::rows_per_task;
+use crate::parallel::{for_each_chunk, for_each_pair, rows_per_task};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 
 /// The largest window of which the winner can be noted.
@@ -19,7 +17,7 @@ impl Pool2d {
         self.check_input("x", x.len())?;
         self.check_output("y", y.len())?;
         let (rows, level) = (self.output_rows(), Level::current());
-        y.par_chunks_mut(rows.per_task * rows.len).enumerate().for_each(|(task, y)| {
+        for_each_chunk(y, rows.per_task * rows.len, |task, y| {
             let first = task * rows.per_task;
             dispatch(level, Max::<false> { pool: self, x, y, winners: &mut [], first });
         });
@@ -40,12 +38,10 @@ impl Pool2d {
         geometry(area <= LARGEST, "window", area, "at most 65535 positions")?;
         let (rows, level) = (self.output_rows(), Level::current());
         let step = rows.per_task * rows.len;
-        y.par_chunks_mut(step).zip(winners.par_chunks_mut(step)).enumerate().for_each(
-            |(task, (y, winners))| {
-                let first = task * rows.per_task;
-                dispatch(level, Max::<true> { pool: self, x, y, winners, first });
-            },
-        );
+        for_each_pair((y, step), (winners, step), |task, y, winners| {
+            let first = task * rows.per_task;
+            dispatch(level, Max::<true> { pool: self, x, y, winners, first });
+        });
         Ok(())
     }
 
@@ -59,7 +55,7 @@ impl Pool2d {
         self.check_input("dx", dx.len())?;
         let (input_len, output_len) = self.image_lengths();
         let (images, level) = (rows_per_task(self.batch, input_len), Level::current());
-        dx.par_chunks_mut(images * input_len).enumerate().for_each(|(task, dx)| {
+        for_each_chunk(dx, images * input_len, |task, dx| {
             for (image, dx) in dx.chunks_mut(input_len).enumerate() {
                 let start = (task * images + image) * output_len;
                 let (dy, winners) = (&dy[start..start + output_len], &winners[start..start + output_len]);
