@@ -58,8 +58,7 @@ pub struct Conv2d {
 pub struct Geometry {
     settings: Conv2d,
     output: [usize; 2],
-    direct: Plan,
-    forward: Option<Plan>,
+    forward: Plan,
     backward: Plan,
 }
 
@@ -102,11 +101,11 @@ impl Geometry {
         )?;
         elements("output (in blocks of 16 channels)", &[batch, output[0], output[1], out_channels, 16])?;
         elements("weight", &[out_channels, in_channels, kernel[0], kernel[1], 16])?;
-        let direct = Plan::forward(&settings, output);
-        let forward = Plan::winograd(&settings, output, false);
+        let forward =
+            Plan::winograd(&settings, output, false).unwrap_or_else(|| Plan::forward(&settings, output));
         let backward =
             Plan::winograd(&settings, output, true).unwrap_or_else(|| Plan::backward(&settings, output));
-        Ok(Self { settings, output, direct, forward, backward })
+        Ok(Self { settings, output, forward, backward })
     }
 
     /// The sizes it was made from.
@@ -147,19 +146,14 @@ impl Geometry {
         2 * self.settings.batch * self.output[0] * self.output[1] * self.weight_len()
     }
 
-    /// How the forward pass is computed.
-    pub(crate) fn forward_gather(&self) -> &Plan {
-        self.forward.as_ref().unwrap_or(&self.direct)
+    /// How the forward pass is computed, and the weight gradient beside it.
+    pub(crate) const fn forward_plan(&self) -> &Plan {
+        &self.forward
     }
 
     /// How the input gradient is computed.
-    pub(crate) fn backward_gather(&self) -> &Plan {
+    pub(crate) const fn backward_plan(&self) -> &Plan {
         &self.backward
-    }
-
-    /// The direct forward pass, whose products the weight gradient sums.
-    pub(crate) fn direct(&self) -> &Plan {
-        &self.direct
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 /// Numbers that the source is fetched ahead of its copying: some 4 KiB.
 const AHEAD: usize = 1 << 10;
 
-/// Copies `channels` of one image, with padding, blocks and sorted positions.
+/// Copies `channels` of one image, into blocks and sorted positions.
 pub(crate) struct Fill<'a> {
     pub plan: &'a Plan,
     /// The image, `[height, width, stride]`.
@@ -18,6 +18,7 @@ pub(crate) struct Fill<'a> {
     pub channels: Range<usize>,
     /// Row slots of every remainder that are needed.
     pub slots: Range<usize>,
+    /// Zero where this plan hasn't written before: the padding is left alone.
     pub scratch: &'a mut [f32],
 }
 
@@ -33,14 +34,8 @@ impl Kernel for Fill<'_> {
         let rows = &self.plan.rows;
         for remainder in 0..rows.interleave {
             let (filled, first) = rows.filled(remainder);
-            for slot in self.slots.clone() {
+            for slot in self.slots.start.max(filled.start)..self.slots.end.min(filled.end) {
                 let at = (remainder * rows.slots + slot) * row_len;
-                if !filled.contains(&slot) {
-                    for block in 0..self.plan.blocks() {
-                        self.scratch[block * self.plan.block_len() + at..][..row_len].fill(0.0);
-                    }
-                    continue;
-                }
                 let source = first + (slot - filled.start) * rows.interleave;
                 if self.plan.kind == Kind::Merged {
                     self.merged_row(source, at..at + row_len);
@@ -57,17 +52,12 @@ impl Fill<'_> {
     #[inline(always)]
     fn row<S: Simd>(&mut self, s: S, source_row: usize, at: usize) {
         let cols: &Axis = &self.plan.cols;
-        let (block_len, blocks) = (self.plan.block_len(), self.plan.blocks());
+        let block_len = self.plan.block_len();
         let row = cols.source * self.stride;
         let image = &self.image[source_row * row..][..row];
         for remainder in 0..cols.interleave {
             let (filled, first) = cols.filled(remainder);
             let at = at + remainder * cols.slots * BLOCK;
-            for block in 0..blocks {
-                let target = &mut self.scratch[block * block_len + at..][..cols.slots * BLOCK];
-                target[..filled.start * BLOCK].fill(0.0);
-                target[filled.end * BLOCK..].fill(0.0);
-            }
             // Position by position, so that the source is read in the order it lies in memory.
             for slot in filled.clone() {
                 let position = first + (slot - filled.start) * cols.interleave;

@@ -111,7 +111,7 @@ impl Gather<'_> {
         let (plan, height) = (self.plan, self.target[0]);
         let row_len = self.target[1] * self.target_channels();
         let image_len = plan.rows.source * plan.cols.source * self.source_channels();
-        let mut scratch = self.workspace.take(plan.blocks() * plan.block_len());
+        let mut scratch = self.workspace.take_zeroed(plan.blocks() * plan.block_len());
         let rows = target.len() / row_len;
         let strip = (STRIP / row_len).max(1);
         let mut row = 0;

@@ -71,7 +71,7 @@ pub fn forward(
     workspace: &Workspace,
 ) -> Result<(), KernelError> {
     length("weight", weight.len(), geometry.weight_len())?;
-    let (plan, level) = (geometry.forward_gather(), Level::current());
+    let (plan, level) = (geometry.forward_plan(), Level::current());
     let mut packed = workspace.take(packed_len(plan, lanes(level)));
     pack(plan, level, weight, &mut packed);
     forward_with(geometry, level, x, &packed, epilogue, y, workspace)
@@ -90,7 +90,7 @@ pub fn forward_packed(
     y: &mut [f32],
     workspace: &Workspace,
 ) -> Result<(), KernelError> {
-    let wanted = packed_len(geometry.forward_gather(), lanes(weight.level));
+    let wanted = packed_len(geometry.forward_plan(), lanes(weight.level));
     length("packed weight", weight.data.len(), wanted)?;
     forward_with(geometry, weight.level, x, &weight.data, epilogue, y, workspace)
 }
@@ -107,7 +107,7 @@ fn forward_with(
     length("x", x.len(), geometry.input_len())?;
     length("y", y.len(), geometry.output_len())?;
     epilogue.check(geometry)?;
-    let (plan, target) = (geometry.forward_gather(), geometry.output());
+    let (plan, target) = (geometry.forward_plan(), geometry.output());
     Gather { plan, level, source: x, packed, target, workspace }.run(epilogue, y);
     Ok(())
 }
@@ -126,7 +126,7 @@ pub fn input_gradient(
     length("dy", dy.len(), geometry.output_len())?;
     length("weight", weight.len(), geometry.weight_len())?;
     length("dx", dx.len(), geometry.input_len())?;
-    let (plan, level) = (geometry.backward_gather(), Level::current());
+    let (plan, level) = (geometry.backward_plan(), Level::current());
     let mut packed = workspace.take(packed_len(plan, lanes(level)));
     pack(plan, level, weight, &mut packed);
     let target = geometry.settings().input;

@@ -117,7 +117,7 @@ impl PackedWeight {
     /// [`KernelError::Length`] if the weight isn't as long as the geometry says.
     pub fn new(geometry: &Geometry, weight: &[f32]) -> Result<Self, KernelError> {
         length("weight", weight.len(), geometry.weight_len())?;
-        let (plan, level) = (geometry.forward_gather(), Level::current());
+        let (plan, level) = (geometry.forward_plan(), Level::current());
         let mut data = vec![0.0; packed_len(plan, lanes(level))];
         pack(plan, level, weight, &mut data);
         Ok(Self { data, level })

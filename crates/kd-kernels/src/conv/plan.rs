@@ -393,7 +393,7 @@ impl Plan {
 /// Rows of outputs whose windows are transformed together, where a row is `width` wide: enough windows to be split
 /// among tiles, few enough to stay in the cache.
 pub(crate) fn winograd_strip(width: usize) -> usize {
-    2 * (64 / width.div_ceil(2)).max(1)
+    2 * (128 / width.div_ceil(2)).max(1)
 }
 
 fn bands(steps: &[Step], rows: usize) -> Vec<Band> {

@@ -33,7 +33,7 @@ pub fn weight_gradient(
     if let Some(db) = &db {
         length("db", db.len(), settings.out_channels)?;
     }
-    let (plan, level) = (geometry.forward_gather(), Level::current());
+    let (plan, level) = (geometry.forward_plan(), Level::current());
     let pass = Pass { plan, level, output: geometry.output(), with_bias: db.is_some(), workspace };
     let weights = packed_len(plan, lanes(level));
     // The bias' sums lie behind the weight's.
@@ -79,7 +79,7 @@ impl Pass<'_> {
         db: &mut [f32],
     ) {
         let plan = self.plan;
-        let mut scratch = self.workspace.take(plan.blocks() * plan.block_len());
+        let mut scratch = self.workspace.take_zeroed(plan.blocks() * plan.block_len());
         let channels = plan.target_channels * plan.groups;
         for (x, dy) in images {
             match plan.kind {

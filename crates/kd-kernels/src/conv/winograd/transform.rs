@@ -36,7 +36,7 @@ impl Kernel for Input<'_> {
                                 *d = spread(s, v);
                             }
                             for j in 0..4 {
-                                let column = spread(s, [d[0][j], d[1][j], d[2][j], d[3][j]]);
+                                let column = spread(s, d.map(|row| row[j]));
                                 for (i, v) in column.into_iter().enumerate() {
                                     s.store(to.add((4 * i + j) * w.input_stride()), v);
                                 }
