@@ -1,10 +1,12 @@
 //! GFLOP/s of the convolution's passes beside what the processor's multiply-adds can reach.
 //!
-//! `cargo run --release --example conv_speed -- [repetitions] [name]`: the best of the repetitions
-//! (default 20) counts, on rayon's threads (`RAYON_NUM_THREADS`), for the shapes whose line contains the name.
+//! `cargo run --release --example conv_speed -- [repetitions] [name] [level]`: the best of the repetitions
+//! (default 20) counts, on rayon's threads (`RAYON_NUM_THREADS`), for the shapes whose line contains the name, with
+//! the instruction set named (`Portable`, `Avx2`, ...; default the fastest). Operations are counted as the formula
+//! has them: minimal filtering needs fewer, and may exceed the peak.
 #![allow(clippy::print_stdout)]
 
-use kd_kernels::simd::{Kernel, Level, Simd, dispatch};
+use kd_kernels::simd::{Kernel, Level, Simd, dispatch, with_level};
 use kd_kernels::{Conv2d, Geometry, KernelError, Workspace, conv};
 use std::time::Instant;
 
@@ -39,36 +41,41 @@ fn best(repetitions: usize, mut f: impl FnMut()) -> f64 {
     (0..repetitions).map(|_| time(&mut f)).fold(f64::INFINITY, f64::min)
 }
 
-/// (name, batch, side, in, out, kernel, stride, padding, groups)
-const SHAPES: &[(&str, usize, usize, usize, usize, usize, usize, usize, usize)] = &[
-    ("resnet20 stem", 128, 32, 3, 16, 3, 1, 1, 1),
-    ("resnet20 16", 128, 32, 16, 16, 3, 1, 1, 1),
-    ("resnet20 16-32", 128, 32, 16, 32, 3, 2, 1, 1),
-    ("resnet20 32", 128, 16, 32, 32, 3, 1, 1, 1),
-    ("resnet20 32-64", 128, 16, 32, 64, 3, 2, 1, 1),
-    ("resnet20 64", 128, 8, 64, 64, 3, 1, 1, 1),
-    ("resnet20 short 32", 128, 32, 16, 32, 1, 2, 0, 1),
-    ("resnet20 short 64", 128, 16, 32, 64, 1, 2, 0, 1),
-    ("lenet5 1", 128, 28, 1, 20, 5, 1, 0, 1),
-    ("lenet5 2", 128, 12, 20, 50, 5, 1, 0, 1),
-    ("wrn16-2 32", 64, 32, 32, 32, 3, 1, 1, 1),
-    ("wrn16-2 64", 64, 16, 64, 64, 3, 1, 1, 1),
-    ("wrn16-2 128", 64, 8, 128, 128, 3, 1, 1, 1),
-    ("mobilenet expand", 128, 32, 16, 96, 1, 1, 0, 1),
-    ("mobilenet project", 128, 16, 144, 32, 1, 1, 0, 1),
-    ("mobilenet late", 128, 4, 160, 960, 1, 1, 0, 1),
-    ("mobilenet last", 128, 4, 960, 320, 1, 1, 0, 1),
-    ("mobilenet depthwise", 128, 32, 96, 96, 3, 1, 1, 96),
-    ("mobilenet depthwise s2", 128, 32, 96, 96, 3, 2, 1, 96),
-    ("mobilenet depthwise late", 128, 4, 960, 960, 3, 1, 1, 960),
+/// Name, and batch, side, channels in and out, kernel, stride, padding, groups.
+const SHAPES: &[(&str, [usize; 8])] = &[
+    ("resnet20 stem", [128, 32, 3, 16, 3, 1, 1, 1]),
+    ("resnet20 16", [128, 32, 16, 16, 3, 1, 1, 1]),
+    ("resnet20 16-32", [128, 32, 16, 32, 3, 2, 1, 1]),
+    ("resnet20 32", [128, 16, 32, 32, 3, 1, 1, 1]),
+    ("resnet20 32-64", [128, 16, 32, 64, 3, 2, 1, 1]),
+    ("resnet20 64", [128, 8, 64, 64, 3, 1, 1, 1]),
+    ("resnet20 short 32", [128, 32, 16, 32, 1, 2, 0, 1]),
+    ("resnet20 short 64", [128, 16, 32, 64, 1, 2, 0, 1]),
+    ("lenet5 1", [128, 28, 1, 20, 5, 1, 0, 1]),
+    ("lenet5 2", [128, 12, 20, 50, 5, 1, 0, 1]),
+    ("wrn16-2 32", [64, 32, 32, 32, 3, 1, 1, 1]),
+    ("wrn16-2 64", [64, 16, 64, 64, 3, 1, 1, 1]),
+    ("wrn16-2 128", [64, 8, 128, 128, 3, 1, 1, 1]),
+    ("mobilenet expand", [128, 32, 16, 96, 1, 1, 0, 1]),
+    ("mobilenet project", [128, 16, 144, 32, 1, 1, 0, 1]),
+    ("mobilenet late", [128, 4, 160, 960, 1, 1, 0, 1]),
+    ("mobilenet last", [128, 4, 960, 320, 1, 1, 0, 1]),
+    ("mobilenet depthwise", [128, 32, 96, 96, 3, 1, 1, 96]),
+    ("mobilenet depthwise s2", [128, 32, 96, 96, 3, 2, 1, 96]),
+    ("mobilenet depthwise late", [128, 4, 960, 960, 3, 1, 1, 960]),
 ];
 
 fn main() -> Result<(), KernelError> {
     let mut arguments = std::env::args().skip(1);
     let repetitions = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(20);
     let name = arguments.next().unwrap_or_default();
-    let threads = rayon::current_num_threads();
-    let level = Level::current();
+    let level = arguments.next();
+    let level = Level::available().into_iter().find(|l| level.as_deref() == Some(&format!("{l:?}")));
+    with_level(level.unwrap_or_else(Level::detect), || measure(repetitions, &name))
+}
+
+fn measure(repetitions: usize, name: &str) -> Result<(), KernelError> {
+    let (threads, level) = (rayon::current_num_threads(), Level::current());
     let steps = 2_000_000;
     let operations = dispatch(level, Peak(1)).1 * steps;
     let run = || {
@@ -79,8 +86,8 @@ fn main() -> Result<(), KernelError> {
     println!("{:26} {:>9} {:>9} {:>9}   GFLOP/s and % of the peak; ms", "", "forward", "dx", "dw");
 
     let workspace = Workspace::new();
-    for &(shape, batch, side, in_channels, out_channels, k, s, p, groups) in SHAPES {
-        if !shape.contains(&name) {
+    for &(shape, [batch, side, in_channels, out_channels, k, s, p, groups]) in SHAPES {
+        if !shape.contains(name) {
             continue;
         }
         let geometry = Geometry::new(Conv2d {
