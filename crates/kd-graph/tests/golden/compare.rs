@@ -2,10 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kd_graph::{Dependencies, Group, Side};
+use kd_graph::{Dependencies, Graph, Group, Side};
 
 use crate::case::{self, Case, Failure};
-use crate::fx::Imported;
+
+/// A graph, and which layers it has.
+pub struct Network {
+    pub graph: Graph,
+    /// Names and types.
+    pub layers: BTreeMap<String, String>,
+}
 
 /// Layer, and whether what it reads or what it makes.
 type Axis = (String, &'static str);
@@ -19,13 +25,13 @@ struct Joined {
 }
 
 /// Compares, and returns what should be known about how.
-pub fn groups(case: &Case, imported: &Imported) -> Result<Vec<String>, Failure> {
+pub fn groups(case: &Case, network: &Network) -> Result<Vec<String>, Failure> {
     let expected = case.groups()?;
     let ignored = case.ignored_layers()?;
-    let found = joined(&imported.graph.dependencies(), imported)?;
+    let found = joined(&network.graph.dependencies(), network)?;
     // The reference starts from layers that make something, and leaves out a group that would change an ignored one's result.
     let starts =
-        |(layer, side): &Axis| *side == "out" && imported.layers.get(layer).is_some_and(|kind| is_root(kind));
+        |(layer, side): &Axis| *side == "out" && network.layers.get(layer).is_some_and(|kind| is_root(kind));
     let free = |(layer, side): &Axis| *side == "in" || !ignored.contains(layer);
     let listed = |group: &&Joined| group.axes.keys().any(starts) && group.axes.keys().all(free);
     let found: Vec<&Joined> = found.iter().filter(listed).collect();
@@ -52,7 +58,7 @@ fn is_root(kind: &str) -> bool {
 }
 
 /// Groups with common indices put together.
-fn joined(dependencies: &Dependencies, imported: &Imported) -> Result<Vec<Joined>, Failure> {
+fn joined(dependencies: &Dependencies, network: &Network) -> Result<Vec<Joined>, Failure> {
     let groups = dependencies.groups();
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
@@ -61,7 +67,7 @@ fn joined(dependencies: &Dependencies, imported: &Imported) -> Result<Vec<Joined
         let mut pending = vec![first];
         while let Some(group) = pending.pop().filter(|group| seen.insert(group.index)) {
             joined.sizes.push(group.len());
-            add(&mut joined, group, imported)?;
+            add(&mut joined, group, network)?;
             pending.extend(group.crosses.iter().filter_map(|&other| groups.get(other)));
             pending.retain(|group| !seen.contains(&group.index));
         }
@@ -70,17 +76,28 @@ fn joined(dependencies: &Dependencies, imported: &Imported) -> Result<Vec<Joined
     Ok(all)
 }
 
-fn add(joined: &mut Joined, group: &Group, imported: &Imported) -> Result<(), Failure> {
+fn add(joined: &mut Joined, group: &Group, network: &Network) -> Result<(), Failure> {
     for member in &group.members {
         let side = if member.side == Side::Input { "in" } else { "out" };
-        let layer = member.parameter.rsplit_once('.').map(|(layer, _)| layer);
-        let layer = layer.filter(|layer| imported.layers.contains_key(*layer)).unwrap_or(&member.parameter);
-        joined.axes.entry((layer.to_owned(), side)).or_default().extend(member.indices.iter().flatten());
+        joined
+            .axes
+            .entry((layer(&member.parameter, network), side))
+            .or_default()
+            .extend(member.indices.iter().flatten());
     }
     // A position of a product is everywhere where its axis is; one of any other group is somewhere.
     let lost =
         (0..group.len()).find(|&index| group.members.iter().all(|member| member.indices[index].is_empty()));
     lost.map_or(Ok(()), |index| Err(format!("position {index} of group {} has no index", group.index)))
+}
+
+/// The layer of a parameter; one that is in none stands for itself.
+fn layer(parameter: &str, network: &Network) -> String {
+    let layer = parameter.rsplit_once('.').map_or("", |(layer, _)| layer);
+    // burn puts the variant of an enumeration into the path, in capitals.
+    let segments = layer.split('.').filter(|segment| !segment.starts_with(char::is_uppercase));
+    let layer = segments.collect::<Vec<_>>().join(".");
+    if network.layers.contains_key(&layer) { layer } else { parameter.to_owned() }
 }
 
 fn same(wanted: &case::Group, found: &Joined) -> Result<(), Failure> {

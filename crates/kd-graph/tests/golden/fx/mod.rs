@@ -10,16 +10,10 @@ use burn::tensor::TensorData;
 use kd_graph::{Graph, NodeId, Op, Role, Shape, TensorType};
 
 use crate::case::{Case, Failure, Module, Step};
+use crate::compare::Network;
 use crate::value::Value;
 
-/// A graph, and which layers it has.
-pub struct Imported {
-    pub graph: Graph,
-    /// Names and types.
-    pub layers: BTreeMap<String, String>,
-}
-
-pub fn import(case: &Case, folder: &Path) -> Result<Imported, Failure> {
+pub fn import(case: &Case, folder: &Path) -> Result<Network, Failure> {
     let modules = case.modules()?.into_iter().map(|module| (module.name.clone(), module)).collect();
     let mut importer = Importer { graph: Graph::new(), modules, values: BTreeMap::new() };
     for step in case.graph()? {
@@ -28,7 +22,7 @@ pub fn import(case: &Case, folder: &Path) -> Result<Imported, Failure> {
     }
     importer.graph.validate().map_err(|error| error.to_string())?;
     let layers = importer.modules.into_iter().map(|(name, module)| (name, module.kind)).collect();
-    Ok(Imported { graph: importer.graph, layers })
+    Ok(Network { graph: importer.graph, layers })
 }
 
 struct Importer {
