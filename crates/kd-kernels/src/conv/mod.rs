@@ -3,9 +3,13 @@
 //! Activations are `[batch, height, width, channels]`, weights `[out_channels, in_channels / groups, height,
 //! width]`. For the same number of threads results are the same to the last bit.
 //!
-//! All passes are direct: an image is copied, padded, into a scratch image that stays in the cache, and a
-//! micro-kernel keeps a tile of output positions times channels in registers. Against im2col nothing is
-//! written more than once, and the copy costs a hundredth of the products.
+//! An image is copied, padded, into a scratch image that stays in the cache, and a micro-kernel keeps a tile of
+//! output positions times channels in registers; the input gradient of a strided convolution falls into dense parts
+//! by the remainder of the position. Convolutions 3×3 of stride 1 with at least 16 channels on either side are
+//! computed by minimal filtering (Winograd), which needs 16 products instead of 36 and agrees with the direct sum to
+//! 1e-6 of the largest output.
+//!
+//! A convolution over a sequence is one with height 1; there is none over volumes.
 //!
 //! ```
 //! use kd_kernels::{Conv2d, Geometry, Workspace, conv};

@@ -128,6 +128,7 @@ const SQUARE: Conv2d = Conv2d {
 };
 
 #[test]
+#[cfg_attr(miri, ignore = "large")]
 fn the_shapes_of_common_networks() {
     check(SQUARE);
     check(Conv2d { batch: 9, in_channels: 3, input: [32, 32], ..SQUARE });
@@ -157,6 +158,17 @@ fn the_shapes_of_common_networks() {
 }
 
 #[test]
+fn a_small_shape_of_every_kind() {
+    let small = Conv2d { batch: 1, input: [3, 4], in_channels: 17, out_channels: 3, ..SQUARE };
+    check(small);
+    check(Conv2d { in_channels: 2, stride: [2, 1], ..small });
+    check(Conv2d { in_channels: 18, out_channels: 18, groups: 18, stride: [1, 2], ..small });
+    check(Conv2d { in_channels: 4, out_channels: 6, groups: 2, stride: [2, 2], dilation: [1, 2], ..small });
+    check(Conv2d { input: [4, 5], out_channels: 16, ..small });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "large")]
 fn shapes_at_the_edge_of_the_formulas() {
     // A sequence, a kernel as large as its input, padding beyond the kernel, a stride beyond it.
     check(Conv2d { input: [1, 50], kernel: [1, 7], padding: [0, 3], ..SQUARE });
@@ -169,9 +181,10 @@ fn shapes_at_the_edge_of_the_formulas() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 150 }))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "large")]
     fn random_shapes(
         batch in 1usize..5,
         input in [1usize..20, 1usize..40],
@@ -197,9 +210,10 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 60 }))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "large")]
     fn random_shapes_of_the_minimal_filter(
         batch in 1usize..4,
         input in [3usize..20, 3usize..36],
@@ -213,6 +227,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large")]
 fn the_same_threads_give_the_same_bits() {
     let g = Geometry::new(Conv2d { batch: 13, ..SQUARE }).unwrap();
     let (x, dy) = (numbers(1, g.input_len()), numbers(2, g.output_len()));
