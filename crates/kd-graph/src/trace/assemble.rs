@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::TraceError;
 use super::capture::Recording;
 use super::draft::{Draft, Leaf};
-use super::names::{inside, names};
+use super::names::{Name, inside, names};
 use super::parameters::{Held, Training};
 use crate::{Graph, NodeId, Op, Role};
 
@@ -26,7 +26,7 @@ pub(super) fn assemble(draft: &Draft, sources: &Sources<'_>) -> Result<Graph, Tr
     let mut building = Building {
         graph: Graph::new(),
         sources,
-        paths: paths.into_iter().collect(),
+        reserved: paths.into_iter().chain(named.names.iter().filter_map(Name::layer)).collect(),
         numbers: HashMap::new(),
         first: tied(sources.recording),
         nodes: HashMap::new(),
@@ -42,7 +42,10 @@ pub(super) fn assemble(draft: &Draft, sources: &Sources<'_>) -> Result<Graph, Tr
         let scope = &named.scopes[position];
         let inputs: Vec<_> =
             step.inputs.iter().map(|&input| building.node(draft, input, scope)).collect::<Result<_, _>>()?;
-        let name = building.free_name(&named.names[position]);
+        let name = match &named.names[position] {
+            Name::Layer(path) => path.clone(),
+            Name::Other(word) => building.free_name(word),
+        };
         let mut op = step.op.clone();
         if let (Op::BatchNorm(norm), Some(mean)) = (&mut op, running_mean(draft, position, sources.recording))
         {
@@ -62,8 +65,8 @@ pub(super) fn assemble(draft: &Draft, sources: &Sources<'_>) -> Result<Graph, Tr
 struct Building<'a> {
     graph: Graph,
     sources: &'a Sources<'a>,
-    /// Names that parameters take.
-    paths: HashSet<&'a str>,
+    /// Names that parameters and layers take.
+    reserved: HashSet<&'a str>,
     /// How many names were tried for a word.
     numbers: HashMap<String, usize>,
     /// For every tensor of the module, the first one that is tied to it.
@@ -75,9 +78,9 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
-    /// A name that no node has and no parameter will have: `name` itself, or with `_1`, `_2`, ... behind it.
+    /// A name that no node has and no parameter or layer will have: `name` itself, or with `_1`, `_2`, ... behind it.
     fn free_name(&mut self, name: &str) -> String {
-        let taken = |name: &str| self.graph.names.contains_key(name) || self.paths.contains(name);
+        let taken = |name: &str| self.graph.names.contains_key(name) || self.reserved.contains(name);
         // A long sequence has thousands of nodes of one name: start where the last search ended.
         let number = self.numbers.entry(name.to_owned()).or_insert(0);
         loop {

@@ -31,7 +31,7 @@ where
     quietly(|| {
         let mut probe = Probe { calls, path: Vec::new() };
         let model = model.valid().train().map(&mut probe);
-        let device = model.devices().into_iter().next();
+        let device = model.devices().into_iter().next().map(Device::without_autodiff);
         drop(forward(&model, sample.map(&mut Autodiff { device })));
         let mut read = ReadMeans { calls, path: Vec::new(), momenta: HashMap::new() };
         // burn merges the last update of running statistics on the way to evaluation.
@@ -119,6 +119,7 @@ impl ModuleVisitor for ReadMeans<'_> {
 
 /// Moves the sample to where the model trains.
 struct Autodiff {
+    /// The one below automatic differentiation.
     device: Option<Device>,
 }
 
@@ -126,7 +127,7 @@ macro_rules! moved {
     ($name:ident, $kind:ty) => {
         fn $name<const D: usize>(&mut self, tensor: Tensor<D, $kind>) -> Tensor<D, $kind> {
             match &self.device {
-                Some(device) => tensor.without_autodiff().to_device(device),
+                Some(device) => Tensor::from_inner(tensor.without_autodiff().to_device(device)),
                 None => tensor,
             }
         }

@@ -5,9 +5,27 @@ use std::collections::{HashMap, HashSet};
 use super::draft::{Draft, Leaf};
 use crate::{Activation, Op};
 
-/// Names of all steps that compute, by position; not yet made unique.
+/// What a step is called.
+pub(super) enum Name {
+    /// A layer, by its module and how often that was called before: unique.
+    Layer(String),
+    /// Anything else, by scope and operation: to be made unique.
+    Other(String),
+}
+
+impl Name {
+    /// The name of a layer.
+    pub(super) fn layer(&self) -> Option<&str> {
+        match self {
+            Name::Layer(name) => Some(name),
+            Name::Other(_) => None,
+        }
+    }
+}
+
+/// Names of all steps that compute, by position.
 pub(super) struct Names {
-    pub(super) names: Vec<String>,
+    pub(super) names: Vec<Name>,
     /// The module that a step belongs to.
     pub(super) scopes: Vec<String>,
 }
@@ -36,9 +54,9 @@ pub(super) fn names(draft: &Draft, paths: &[&str]) -> Names {
             Some(layer) => {
                 let call = calls.entry(layer).or_insert(0);
                 *call += 1;
-                if *call == 1 { layer.to_owned() } else { format!("{layer}@{call}") }
+                Name::Layer(if *call == 1 { layer.to_owned() } else { format!("{layer}@{call}") })
             }
-            None => inside(scope.map_or("", |(_, scope)| scope), &word),
+            None => Name::Other(inside(scope.map_or("", |(_, scope)| scope), &word)),
         });
         scopes.push(scope);
     }
