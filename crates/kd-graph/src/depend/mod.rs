@@ -14,6 +14,7 @@
 //! a normalisation takes its statistics over the axis, say, the group is [`Inexact`].
 
 mod build;
+mod data;
 mod group;
 mod label;
 mod reason;

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use burn::tensor::{Bytes, TensorData};
-
-use super::{Attribute, AttributeKind, Cells, Dependencies, Position, Unprunable, kept};
+use super::data::{cut, silenced};
+use super::{Attribute, AttributeKind, Cells, Dependencies, Group, Position, Side, Unprunable, kept};
 use crate::{Dim, Graph, GraphError, NodeId, Op, Range};
 
 /// Why positions can't be removed.
@@ -106,17 +105,44 @@ impl Dependencies {
         Ok(smaller)
     }
 
-    fn check(&self, position: Position) -> Result<(), RemoveError> {
+    /// The graph with zeros in everything that makes, shifts or scales some positions. Unless a group is [`Inexact`](super::Inexact), or a
+    /// function that is not zero at zero lies between, it computes in evaluation what [`remove`](Self::remove) leaves.
+    ///
+    /// # Errors
+    /// [`RemoveError::Unknown`] for a position that doesn't exist, [`RemoveError::Changed`] for another graph.
+    pub fn zero(
+        &self,
+        graph: &Graph,
+        positions: impl IntoIterator<Item = Position>,
+    ) -> Result<Graph, RemoveError> {
+        let mut zeroed = graph.clone();
+        for position in positions {
+            let group = self.group(position)?;
+            for member in group.members.iter().filter(|member| member.side == Side::Output) {
+                let changed = || RemoveError::Changed { node: member.parameter.clone() };
+                let value = zeroed.values.get_mut(&member.node).ok_or_else(changed)?;
+                let indices = member.indices.get(position.index).map_or(&[][..], Vec::as_slice);
+                *value = Arc::new(silenced(value, member.axis, indices));
+            }
+        }
+        Ok(zeroed)
+    }
+
+    fn group(&self, position: Position) -> Result<&Group, RemoveError> {
         let group = self.groups.get(position.group);
-        let positions = group.map_or(0, super::Group::len);
-        let unknown = RemoveError::Unknown { position, groups: self.groups.len(), positions };
-        let group = group.ok_or(unknown.clone())?;
-        match group.fixed.get(position.index).ok_or(unknown)? {
+        let positions = group.map_or(0, Group::len);
+        let found = group.filter(|group| position.index < group.len());
+        found.ok_or(RemoveError::Unknown { position, groups: self.groups.len(), positions })
+    }
+
+    fn check(&self, position: Position) -> Result<(), RemoveError> {
+        let group = self.group(position)?;
+        match group.fixed.get(position.index).copied().flatten() {
             None => Ok(()),
             Some(why) => Err(RemoveError::Unprunable {
                 position,
                 parameter: group.members.first().map(|member| member.parameter.clone()).unwrap_or_default(),
-                why: *why,
+                why,
                 node: self.name(why.node).to_owned(),
             }),
         }
@@ -185,22 +211,4 @@ fn narrowed(range: &Range, cells: &Cells, removed: &BTreeSet<Position>) -> Range
         Dim::Batch(_) => Dim::Batch(kept(cells, removed).count()),
     };
     Range { start: before(range.start), end: before(range.end), step: range.step }
-}
-
-/// Some indices of every axis; `None` keeps all.
-fn cut(data: &TensorData, keeps: &[Option<Vec<usize>>]) -> TensorData {
-    let mut shape: Vec<usize> = data.shape().iter().copied().collect();
-    let mut bytes: Vec<u8> = data.as_bytes().to_vec();
-    for (axis, keep) in keeps.iter().enumerate() {
-        let (Some(keep), Some(&size)) = (keep, shape.get(axis)) else { continue };
-        let run = shape.iter().skip(axis + 1).product::<usize>() * data.dtype().size();
-        let rows = bytes.chunks(size * run);
-        let part = |row: &[u8], index: usize| row.get(index * run..(index + 1) * run).map(<[u8]>::to_vec);
-        bytes =
-            rows.flat_map(|row| keep.iter().filter_map(move |&index| part(row, index)).flatten()).collect();
-        if let Some(slot) = shape.get_mut(axis) {
-            *slot = keep.len();
-        }
-    }
-    TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape, data.dtype())
 }
