@@ -45,7 +45,7 @@ impl Node {
     }
 }
 
-/// A layer of the traced model that acts in training only, so that no node stands for it: a dropout, say.
+/// A layer of the traced model with a switch for training, so that no node stands for it: a dropout, say, also one whose rate is 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unseen {
     /// Path of the module.

@@ -86,35 +86,25 @@ struct Move {
 /// Notes the ids of what came out.
 struct Collect(Vec<Option<TensorId>>);
 
-macro_rules! for_kind {
-    ($name:ident, $kind:ty, $inner:expr) => {
-        fn $name<const D: usize>(&mut self, tensor: Tensor<D, $kind>) -> Tensor<D, $kind> {
-            #[allow(clippy::redundant_closure_call)]
-            $inner(self, tensor)
-        }
-    };
-}
-
 macro_rules! moving {
     ($name:ident, $kind:ty) => {
-        for_kind!($name, $kind, |this: &mut Self, tensor: Tensor<D, $kind>| {
-            let tensor = tensor.without_autodiff().to_device(&this.device);
+        fn $name<const D: usize>(&mut self, tensor: Tensor<D, $kind>) -> Tensor<D, $kind> {
+            let tensor = tensor.without_autodiff().to_device(&self.device);
             if let Ok(primitive) = tensor.clone().try_into_primitive::<CaptureBackend>() {
-                this.ids.push(primitive.id());
+                self.ids.push(primitive.id());
             }
             tensor
-        });
+        }
     };
 }
 
 macro_rules! collecting {
     ($name:ident, $kind:ty) => {
-        for_kind!($name, $kind, |this: &mut Self, tensor: Tensor<D, $kind>| {
-            let id =
-                tensor.clone().try_into_primitive::<CaptureBackend>().ok().map(|primitive| primitive.id());
-            this.0.push(id);
+        fn $name<const D: usize>(&mut self, tensor: Tensor<D, $kind>) -> Tensor<D, $kind> {
+            let primitive = tensor.clone().try_into_primitive::<CaptureBackend>();
+            self.0.push(primitive.ok().map(|primitive| primitive.id()));
             tensor
-        });
+        }
     };
 }
 

@@ -32,9 +32,7 @@ pub(super) struct Names {
 
 /// Names every step of a draft. `paths` are those of the tensors that the module holds.
 pub(super) fn names(draft: &Draft, paths: &[&str]) -> Names {
-    let varying = draft.varying();
-    let anchors: Vec<_> =
-        (0..draft.steps.len()).map(|step| anchor(draft, &varying, step).map(|held| paths[held])).collect();
+    let anchors: Vec<_> = anchors(draft).into_iter().map(|held| held.map(|held| paths[held])).collect();
     let crowded = crowded(draft, &anchors);
     let mut calls: HashMap<&str, usize> = HashMap::new();
     // For every step: when its last layer was executed, and that layer's scope.
@@ -78,18 +76,22 @@ fn module_of(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(module, _)| module)
 }
 
-/// The tensor of the module that a step is called after: the first that it reads directly or through steps that depend on no input.
-fn anchor(draft: &Draft, varying: &[bool], step: usize) -> Option<usize> {
-    let found = &draft.steps[step];
-    // What a layer works on comes first, except for a table.
-    let skip = usize::from(is_layer(&found.op) && found.op != Op::Embedding);
-    found.inputs.iter().skip(skip).filter(|&&input| !varying[input]).find_map(|&input| {
-        match draft.steps[input].leaf {
+/// For every step that computes, the tensor of the module that it is called after: the first that it reads directly or through steps that depend on
+/// no input.
+fn anchors(draft: &Draft) -> Vec<Option<usize>> {
+    let varying = draft.varying();
+    let mut reached: Vec<Option<usize>> = Vec::with_capacity(draft.steps.len());
+    for step in &draft.steps {
+        // What a layer works on comes first, except for a table.
+        let skip = usize::from(is_layer(&step.op) && step.op != Op::Embedding);
+        let fixed = step.inputs.iter().skip(skip).filter(|&&input| !varying[input]);
+        reached.push(match step.leaf {
             Some(Leaf::Held(number)) => Some(number),
-            Some(_) => None,
-            None => anchor(draft, varying, input),
-        }
-    })
+            _ => fixed.into_iter().find_map(|&input| reached[input]),
+        });
+    }
+    let computes = draft.steps.iter().map(|step| step.leaf.is_none());
+    computes.zip(reached).map(|(computes, held)| held.filter(|_| computes)).collect()
 }
 
 /// Modules that hold the weights of several layers themselves: their path names none of them.
@@ -97,10 +99,10 @@ fn crowded<'a>(draft: &Draft, anchors: &[Option<&'a str>]) -> HashSet<&'a str> {
     let mut weights: HashMap<&str, &str> = HashMap::new();
     let mut crowded = HashSet::new();
     for (step, anchor) in draft.steps.iter().zip(anchors) {
-        if let Some(path) = anchor.filter(|_| is_layer(&step.op)) {
-            if *weights.entry(module_of(path)).or_insert(path) != path {
-                crowded.insert(module_of(path));
-            }
+        if let Some(path) = anchor.filter(|_| is_layer(&step.op))
+            && *weights.entry(module_of(path)).or_insert(path) != path
+        {
+            crowded.insert(module_of(path));
         }
     }
     crowded

@@ -1,7 +1,7 @@
 //! Inputs, outputs and options.
 
 use burn::nn::LinearConfig;
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor, s};
 use kd_graph::ir::{NumericOperationIr, OperationIr};
 use kd_graph::{CustomOp, Dim, Kind, Op, Scalar, TraceError, Tracer, trace};
 
@@ -80,7 +80,7 @@ fn a_slice_of_the_whole_batch_is_symbolic_and_one_of_its_start_is_not() {
     let nothing = Tensor::<1>::zeros([1], &device());
     let x = Tensor::<2>::zeros([1, 4], &device());
     let graph =
-        trace(&nothing, x, |_, x| (x.clone().slice([0..x.dims()[0], 1..3]), x.slice([0..2]))).unwrap();
+        trace(&nothing, x, |_, x| (x.clone().slice([0..x.dims()[0], 1..3]), x.slice(s![0..2, ..]))).unwrap();
     let ranges: Vec<_> = ops(&graph)
         .into_iter()
         .map(|op| match op {
