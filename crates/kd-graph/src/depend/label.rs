@@ -131,6 +131,11 @@ impl Atoms {
         &self.inexact[root.0 as usize]
     }
 
+    /// Whether, as far as is known, every index of the axis must stay.
+    pub(super) fn stays(&mut self, axis: &Axis) -> bool {
+        axis.iter().all(|label| self.resolve(label).into_iter().all(|root| self.why_fixed(root).is_some()))
+    }
+
     /// All indices of the axis must stay.
     pub(super) fn fix(&mut self, axis: &Axis, reason: Reason, node: NodeId) {
         for label in axis.iter() {

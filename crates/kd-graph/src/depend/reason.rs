@@ -61,7 +61,7 @@ pub struct Unprunable {
     pub node: NodeId,
 }
 
-/// How an operation mixes the indices of an axis without weights of its own, so that removing some changes what the others become.
+/// How an operation brings indices of an axis together, so that removing some is not the same as zeroing them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mixing {
@@ -71,8 +71,8 @@ pub enum Mixing {
     Softmax,
     /// A reduction runs over them.
     Reduction,
-    /// They are multiplied and added up by a product of two activations, and are not zero when their parameters are.
-    Product,
+    /// They are added up, and are not zero when their parameters are: a sigmoid lies between, say.
+    Offset,
 }
 
 impl fmt::Display for Mixing {
@@ -81,7 +81,7 @@ impl fmt::Display for Mixing {
             Mixing::Statistics => "a normalisation takes its statistics over it",
             Mixing::Softmax => "a softmax runs over it",
             Mixing::Reduction => "a reduction runs over it",
-            Mixing::Product => "a product adds it up although its zeros do not stay zero",
+            Mixing::Offset => "it is added up, but not zero when its parameters are",
         })
     }
 }

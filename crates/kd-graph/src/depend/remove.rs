@@ -105,8 +105,8 @@ impl Dependencies {
         Ok(smaller)
     }
 
-    /// The graph with zeros in everything that makes, shifts or scales some positions. Unless a group is [`Inexact`](super::Inexact), or a
-    /// function that is not zero at zero lies between, it computes in evaluation what [`remove`](Self::remove) leaves.
+    /// The graph with zeros in everything that makes, shifts or scales some positions. Where a group is not
+    /// [`Inexact`](super::Inexact), it computes in evaluation what [`remove`](Self::remove) leaves.
     ///
     /// # Errors
     /// [`RemoveError::Unknown`] for a position that doesn't exist, [`RemoveError::Changed`] for another graph.

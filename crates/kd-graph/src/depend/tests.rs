@@ -357,6 +357,41 @@ fn normalisation_over_the_removed_axis_is_reported() {
 }
 
 #[test]
+fn a_function_that_is_not_zero_at_zero_is_reported_unless_something_silences_it() {
+    let sigmoid = Op::Activation(Activation::Sigmoid);
+    let mixing = |gated: bool| {
+        let mut net = Net::default();
+        let x = net.input(&[3]);
+        let a = net.linear("a", x, 4);
+        let mut hidden = net.op(sigmoid.clone(), &[a]);
+        if gated {
+            hidden = net.op(Op::Binary(Binary::Mul), &[hidden, a]);
+        }
+        let b = net.linear("b", hidden, 2);
+        let dependencies = net.end(b);
+        prunable(&dependencies)[0].inexact.iter().map(|inexact| inexact.mixing).collect::<Vec<_>>()
+    };
+    assert_eq!(mixing(false), [Mixing::Offset]);
+    assert_eq!(mixing(true), []);
+}
+
+#[test]
+fn heads_that_a_bias_makes_sound_again_are_reported() {
+    let mut net = Net::default();
+    let x = net.input(&[5, 6]);
+    let x = net.linear("a", x, 8);
+    let x = net.reshape(x, &[5, 2, 4]);
+    let x = net.linear("each", x, 4);
+    let x = net.reshape(x, &[5, 8]);
+    let x = net.linear("b", x, 3);
+    let dependencies = net.end(x);
+    let groups = prunable(&dependencies);
+    let inexact = |size: usize| groups.iter().find(|group| group.len() == size).unwrap().inexact.len();
+    assert_eq!(inexact(2), 1, "{dependencies}");
+    each_position_can_go(&net.0, &dependencies);
+}
+
+#[test]
 fn what_an_unknown_operation_reads_must_stay() {
     let mut net = Net::default();
     let x = net.input(&[3]);

@@ -12,9 +12,10 @@ use kd_graph::{Dependencies, Graph, Position};
 
 use support::{Random, difference};
 
-/// Positions in random order, as many as can go together; every second one that could is kept.
+/// About half of the positions of which removing is zeroing.
 fn some_positions(graph: &Graph, dependencies: &Dependencies, random: &mut Random) -> BTreeSet<Position> {
-    let free = dependencies.groups().iter().flat_map(|group| {
+    let exact = dependencies.groups().iter().filter(|group| group.inexact.is_empty());
+    let free = exact.flat_map(|group| {
         let free = group.fixed.iter().enumerate().filter(|(_, why)| why.is_none());
         free.map(|(index, _)| group.position(index))
     });
@@ -32,21 +33,22 @@ fn some_positions(graph: &Graph, dependencies: &Dependencies, random: &mut Rando
 
 #[test]
 fn zeroed_and_removed_channels_give_the_same_output() {
-    let (mut removals, mut products) = (0, 0);
+    let (mut removals, mut products, mut inexact) = (0, 0, 0);
     for seed in 0..200 {
         let mut random = Random::new(seed);
         let graph = network::random(&mut random);
         let dependencies = graph.dependencies();
-        assert!(dependencies.groups().iter().all(|group| group.inexact.is_empty()), "seed {seed}\n{graph}");
         let chosen = some_positions(&graph, &dependencies, &mut random);
         let smaller = dependencies.remove(&graph, chosen.iter().copied()).unwrap();
         let zeroed = dependencies.zero(&graph, chosen.iter().copied()).unwrap();
         let difference = difference(&zeroed, &smaller, &mut random);
         assert!(difference <= 1e-5, "seed {seed}: {difference}\n{graph}\n{dependencies}\n{chosen:?}");
         removals += chosen.len();
+        inexact += dependencies.groups().iter().filter(|group| !group.inexact.is_empty()).count();
         products += dependencies.groups().iter().filter(|group| !group.crosses.is_empty()).count();
     }
-    assert!(removals > 1000 && products > 200, "{removals} removals and {products} products prove little");
+    let enough = removals > 1000 && products > 200 && inexact > 50;
+    assert!(enough, "{removals} removals, {products} products, {inexact} inexact groups prove little");
 }
 
 #[test]

@@ -69,7 +69,10 @@ impl Builder<'_> {
                 self.conv(x, out, groups)
             }
             3 => self.norm(x),
-            4 => self.add(Op::Activation(Activation::Relu), &[x]),
+            4 => {
+                let rare = self.random.below(4) == 0;
+                self.add(Op::Activation(if rare { Activation::Sigmoid } else { Activation::Relu }), &[x])
+            }
             5 => {
                 let other = self.pick();
                 let other =

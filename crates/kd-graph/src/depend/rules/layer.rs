@@ -1,6 +1,6 @@
 //! Layers: which axes of their parameters go with which axes of what they read and make.
 
-use super::super::label::{Axis, is_fixed, merge};
+use super::super::label::{Axis, merge};
 use super::super::{AttributeKind, Inexact, Mixing, Reason};
 use super::{Walk, all_fixed};
 use crate::{Attention, Node, NodeId, Shape};
@@ -18,6 +18,7 @@ impl Walk<'_> {
         let (channels, out) = (x.get(1)?, weight.first()?.clone());
         let (group, inner) = self.atoms.split(channels, groups, id);
         self.atoms.unify(weight.get(1)?, &inner, id);
+        self.adds_up(id, node, &inner);
         let (out_group, _) = self.atoms.split(&out, groups, id);
         self.atoms.unify(&group, &out_group, id);
         self.reads(node, 1, 1);
@@ -34,7 +35,8 @@ impl Walk<'_> {
     ) -> Option<Vec<Axis>> {
         let (x, weight) = (inputs.first()?, inputs.get(1)?);
         self.atoms.unify(x.get(1)?, weight.first()?, id);
-        let (group, _) = self.atoms.split(x.get(1)?, groups, id);
+        let (group, inner) = self.atoms.split(x.get(1)?, groups, id);
+        self.adds_up(id, node, &inner);
         let out = merge(&group, weight.get(1)?);
         self.reads(node, 1, 0);
         self.layer_end(id, groups, &group, &out, weight, inputs)
@@ -71,6 +73,7 @@ impl Walk<'_> {
         let (x, weight) = (inputs.first()?, inputs.get(1)?);
         let (into, out) = (weight.first()?, weight.get(1)?);
         self.atoms.unify(into, x.last()?, id);
+        self.adds_up(id, node, into);
         if let Some(bias) = inputs.get(2) {
             self.atoms.unify(bias.first()?, out, id);
         }
@@ -85,18 +88,18 @@ impl Walk<'_> {
     pub(super) fn matmul(&mut self, id: NodeId, node: &Node, inputs: &[Vec<Axis>]) -> Option<Vec<Axis>> {
         let (a, b) = (inputs.first()?, inputs.get(1)?);
         let lead = a.len().checked_sub(2)?;
-        self.contract(id, a.get(lead + 1)?, b.get(lead)?);
+        self.contract(id, node, a.get(lead + 1)?, b.get(lead)?);
         let mut axes = self.broadcast(id, node, inputs);
         *axes.get_mut(lead)? = a.get(lead)?.clone();
         *axes.get_mut(lead + 1)? = b.get(lead + 1)?.clone();
         Some(axes)
     }
 
-    /// Both axes are multiplied and summed over.
-    fn contract(&mut self, id: NodeId, a: &Axis, b: &Axis) {
+    /// Both axes are multiplied and summed over; one zero is enough.
+    fn contract(&mut self, id: NodeId, node: &Node, a: &Axis, b: &Axis) {
         self.atoms.unify(a, b, id);
-        if !is_fixed(a) {
-            self.contracted.push((id, a.clone()));
+        if !node.inputs.iter().take(2).any(|input| self.silent.contains(input)) {
+            self.atoms.mix(a, Inexact { mixing: Mixing::Offset, node: id });
         }
     }
 
@@ -146,6 +149,7 @@ impl Walk<'_> {
     pub(super) fn attention(
         &mut self,
         id: NodeId,
+        node: &Node,
         attention: Attention,
         inputs: &[Vec<Axis>],
     ) -> Option<Vec<Axis>> {
@@ -164,7 +168,7 @@ impl Walk<'_> {
                 }
             }
         }
-        self.contract(id, q.get(3)?, k.get(3)?);
+        self.contract(id, node, q.get(3)?, k.get(3)?);
         if attention.scale.is_none() {
             // The default follows the size of a query, which must not happen when some of it is removed.
             self.depends(id, AttributeKind::Scale, q.get(3)?);

@@ -39,8 +39,8 @@ pub(super) struct Walk<'g> {
     /// Axes of parameters whose indices select what a layer reads.
     pub(super) reading: BTreeSet<(NodeId, usize)>,
     pub(super) attributes: Vec<Dependent>,
-    /// Axes that a product of two activations sums over.
-    pub(super) contracted: Vec<(NodeId, Axis)>,
+    /// Nodes that are zero wherever their parameters are.
+    silent: BTreeSet<NodeId>,
 }
 
 impl<'g> Walk<'g> {
@@ -53,27 +53,25 @@ impl<'g> Walk<'g> {
             produced: Vec::new(),
             reading: BTreeSet::new(),
             attributes: Vec::new(),
-            contracted: Vec::new(),
+            silent: BTreeSet::new(),
         };
         for (id, node) in graph.nodes() {
-            let axes = walk.rule(id, node).filter(|axes| fits(axes, &node.output.shape));
+            let inputs: Vec<Vec<Axis>> = node.inputs.iter().map(|&input| walk.axes_of(input)).collect();
+            let axes = walk.rule(id, node, &inputs).filter(|axes| fits(axes, &node.output.shape));
+            if walk.is_silent(node, &inputs) {
+                walk.silent.insert(id);
+            }
             let axes = axes.unwrap_or_else(|| walk.unknown(id, node));
             walk.axes.insert(id, axes);
         }
         for &id in graph.outputs() {
             walk.axes_of(id).iter().for_each(|axis| walk.atoms.fix(axis, Reason::Output, id));
         }
-        for (id, axis) in std::mem::take(&mut walk.contracted) {
-            if !silent::product(graph, id) {
-                walk.atoms.mix(&axis, Inexact { mixing: Mixing::Product, node: id });
-            }
-        }
         walk
     }
 
     /// The axes of an operation's result, or `None` if it is not known what it does.
-    fn rule(&mut self, id: NodeId, node: &Node) -> Option<Vec<Axis>> {
-        let inputs: Vec<Vec<Axis>> = node.inputs.iter().map(|&input| self.axes_of(input)).collect();
+    fn rule(&mut self, id: NodeId, node: &Node, inputs: &[Vec<Axis>]) -> Option<Vec<Axis>> {
         let shape = &node.output.shape;
         let x = inputs.first();
         match &node.op {
@@ -83,29 +81,29 @@ impl<'g> Walk<'g> {
             }
             Op::Full { shape, .. } => Some(self.filled(id, shape)),
 
-            Op::Conv(conv) => self.conv(id, node, conv.groups, &inputs),
-            Op::ConvTranspose(conv) => self.conv_transpose(id, node, conv.groups, &inputs),
-            Op::Linear => self.linear(id, node, &inputs),
-            Op::Matmul => self.matmul(id, node, &inputs),
-            Op::Embedding => self.embedding(id, node, &inputs),
-            Op::BatchNorm(_) | Op::InstanceNorm { .. } => self.channel_norm(id, &inputs),
-            Op::LayerNorm { .. } | Op::RmsNorm { .. } => self.last_norm(id, &inputs),
-            Op::GroupNorm { groups, .. } => self.group_norm(id, *groups, &inputs),
-            Op::Attention(attention) => self.attention(id, *attention, &inputs),
+            Op::Conv(conv) => self.conv(id, node, conv.groups, inputs),
+            Op::ConvTranspose(conv) => self.conv_transpose(id, node, conv.groups, inputs),
+            Op::Linear => self.linear(id, node, inputs),
+            Op::Matmul => self.matmul(id, node, inputs),
+            Op::Embedding => self.embedding(id, node, inputs),
+            Op::BatchNorm(_) | Op::InstanceNorm { .. } => self.channel_norm(id, inputs),
+            Op::LayerNorm { .. } | Op::RmsNorm { .. } => self.last_norm(id, inputs),
+            Op::GroupNorm { groups, .. } => self.group_norm(id, *groups, inputs),
+            Op::Attention(attention) => self.attention(id, node, *attention, inputs),
 
-            Op::Activation(Activation::Prelu) => self.prelu(id, &inputs),
+            Op::Activation(Activation::Prelu) => self.prelu(id, inputs),
             Op::Activation(_) | Op::Unary(_) | Op::Literal { .. } => x.cloned(),
             Op::Clamp { .. } | Op::Cast { .. } | Op::Dropout { .. } => x.cloned(),
-            Op::Binary(_) | Op::Where | Op::MaskFill { .. } => Some(self.broadcast(id, node, &inputs)),
+            Op::Binary(_) | Op::Where | Op::MaskFill { .. } => Some(self.broadcast(id, node, inputs)),
 
             Op::Reshape { shape: to } => self.reshape(id, node, to, x?),
             Op::Permute { axes } => axes.iter().map(|&axis| x?.get(axis).cloned()).collect(),
             Op::Flip { axes } => self.flip(axes, x?),
             Op::Expand { shape: to } => self.expand(id, node, to, x?),
             Op::Repeat { axis, times } => self.repeat(id, *axis, *times, x?),
-            Op::Cat { axis } => self.cat(id, node, *axis, &inputs),
+            Op::Cat { axis } => self.cat(id, node, *axis, inputs),
             Op::Slice { ranges } => self.slice(id, node, ranges, x?),
-            Op::SliceAssign { ranges } => self.slice_assign(id, node, ranges, &inputs),
+            Op::SliceAssign { ranges } => self.slice_assign(id, node, ranges, inputs),
             Op::Select { axis } => self.select(id, *axis, shape, x?),
             Op::Gather { .. } => {
                 inputs.iter().flatten().for_each(|axis| self.atoms.fix(axis, Reason::Index, id));
@@ -136,6 +134,13 @@ impl<'g> Walk<'g> {
             self.axes_of(input).iter().for_each(|axis| self.atoms.fix(axis, Reason::Unknown, id));
         }
         all_fixed(&node.output.shape, Reason::Unknown, id)
+    }
+
+    /// A layer adds the axis up with weights that stay when it is zeroed.
+    fn adds_up(&mut self, id: NodeId, node: &Node, axis: &Axis) {
+        if node.inputs.first().is_some_and(|x| !self.silent.contains(x)) {
+            self.atoms.mix(axis, Inexact { mixing: Mixing::Offset, node: id });
+        }
     }
 
     /// An attribute follows an axis, unless nothing can be removed from it.

@@ -1,42 +1,50 @@
-//! Whether a product of two activations adds nothing for an index whose parameters are zero.
+//! Whether a result is zero at every index whose parameters are zero.
+//!
+//! Layers and normalisations are, because their own filters and shifts are among these parameters; functions that are zero at zero keep it.
+//! Where something else is added up, zeroing an index still lets a constant through, which removing it does not.
 
-use std::collections::BTreeMap;
+use super::super::label::Axis;
+use super::Walk;
+use crate::{Activation, Binary, Node, Op, PadMode, Reduction, Unary};
 
-use crate::{Activation, Binary, Graph, NodeId, Op, Unary};
-
-/// Whether at least one factor of a product, or of an attention's scores, is zero wherever its parameters are.
-pub(super) fn product(graph: &Graph, id: NodeId) -> bool {
-    let Some(node) = graph.nodes.get(&id) else { return false };
-    let mut known = BTreeMap::new();
-    node.inputs.iter().take(2).any(|&input| silent(graph, input, &mut known))
-}
-
-fn silent(graph: &Graph, id: NodeId, known: &mut BTreeMap<NodeId, bool>) -> bool {
-    if let Some(&answer) = known.get(&id) {
-        return answer;
-    }
-    let Some(node) = graph.nodes.get(&id) else { return false };
-    let inputs = &node.inputs;
-    let answer = match &node.op {
-        Op::Parameter { .. } | Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear | Op::Embedding => true,
-        Op::BatchNorm(_) | Op::LayerNorm { .. } | Op::RmsNorm { .. } => true,
-        Op::GroupNorm { .. } | Op::InstanceNorm { .. } => inputs.len() > 1,
-        Op::Binary(Binary::Mul) => inputs.iter().any(|&input| silent(graph, input, known)),
-        Op::Binary(Binary::Add | Binary::Sub | Binary::Min | Binary::Max) | Op::Cat { .. } => {
-            inputs.iter().all(|&input| silent(graph, input, known))
+impl Walk<'_> {
+    pub(super) fn is_silent(&mut self, node: &Node, inputs: &[Vec<Axis>]) -> bool {
+        let zeros: Vec<bool> = node.inputs.iter().map(|input| self.silent.contains(input)).collect();
+        let first = zeros.first() == Some(&true);
+        match &node.op {
+            Op::Parameter { .. } | Op::Embedding => true,
+            Op::Full { value, .. } => value.as_f64() == 0.0,
+            Op::Conv(_) | Op::ConvTranspose(_) => self.only(inputs, 1) || (first && inputs.len() == 2),
+            Op::Linear => {
+                let last = inputs.first().map_or(0, |x| x.len().saturating_sub(1));
+                self.only(inputs, last) || (first && inputs.len() == 2)
+            }
+            Op::BatchNorm(_) => self.only(inputs, 1),
+            Op::GroupNorm { .. } | Op::InstanceNorm { .. } => inputs.len() > 1 && self.only(inputs, 1),
+            Op::LayerNorm { .. } => {
+                let last = inputs.first().map_or(0, |x| x.len().saturating_sub(1));
+                self.only(inputs, last)
+            }
+            Op::Binary(Binary::Mul) | Op::Matmul => zeros.contains(&true),
+            Op::Binary(Binary::Add | Binary::Sub | Binary::Min | Binary::Max) => !zeros.contains(&false),
+            Op::Cat { .. } | Op::SliceAssign { .. } => !zeros.contains(&false),
+            Op::Where => first && zeros.get(2) == Some(&true),
+            Op::Attention(_) => zeros.get(2) == Some(&true),
+            op => first && keeps_zero(op),
         }
-        Op::Attention(_) => inputs.get(2).is_some_and(|&value| silent(graph, value, known)),
-        op if keeps_zero(op) => inputs.first().is_some_and(|&input| silent(graph, input, known)),
-        _ => false,
-    };
-    known.insert(id, answer);
-    answer
+    }
+
+    /// Whether nothing can be removed from any axis of the first input but one.
+    fn only(&mut self, inputs: &[Vec<Axis>], made: usize) -> bool {
+        let axes = inputs.first().into_iter().flatten().enumerate();
+        axes.filter(|(place, _)| *place != made).all(|(_, axis)| self.atoms.stays(axis))
+    }
 }
 
 fn keeps_zero(op: &Op) -> bool {
-    use Activation::*;
     match op {
         Op::Activation(activation) => {
+            use Activation::*;
             !matches!(activation, Sigmoid | HardSigmoid { .. } | LogSigmoid | Softplus { .. })
         }
         Op::Unary(op) => {
@@ -44,10 +52,21 @@ fn keeps_zero(op: &Op) -> bool {
             let kept = matches!(op, Neg | Abs | Sign | Log1p | Sqrt | Erf | Sin | Tan | Sinh | Asin | Atan);
             kept || matches!(op, Asinh | Atanh | Round | Floor | Ceil | Trunc)
         }
-        Op::Literal { op: Binary::Mul | Binary::Div, .. } => true,
+        Op::Literal { op, value } => match op {
+            Binary::Mul => true,
+            Binary::Div => value.as_f64() != 0.0,
+            Binary::Pow => value.as_f64() > 0.0,
+            Binary::Max => value.as_f64() <= 0.0,
+            Binary::Min => value.as_f64() >= 0.0,
+            _ => false,
+        },
         Op::Clamp { min, max } => *min <= 0.0 && *max >= 0.0,
-        Op::Cast { .. } | Op::Dropout { .. } | Op::Reshape { .. } | Op::Permute { .. } => true,
-        Op::Expand { .. } | Op::Repeat { .. } | Op::Slice { .. } | Op::Flip { .. } | Op::Pool(_) => true,
+        Op::Pad { mode: PadMode::Constant(value), .. } | Op::MaskFill { value } => value.as_f64() == 0.0,
+        Op::Pad { .. } | Op::RmsNorm { .. } | Op::Cast { .. } | Op::Dropout { .. } => true,
+        Op::Reshape { .. } | Op::Permute { .. } | Op::Expand { .. } | Op::Repeat { .. } => true,
+        Op::Slice { .. } | Op::Flip { .. } | Op::Select { .. } | Op::Pool(_) => true,
+        Op::AdaptiveAvgPool { .. } | Op::Interpolate { .. } => true,
+        Op::Reduce { kind, .. } => !matches!(kind, Reduction::ArgMax | Reduction::ArgMin),
         _ => false,
     }
 }
