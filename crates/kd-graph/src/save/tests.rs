@@ -123,7 +123,7 @@ fn a_hostile_or_foreign_file_is_an_error_that_says_what_was_found() {
             *bytes.last_mut().unwrap() ^= 1;
             std::fs::write(path.with_extension("safetensors"), bytes).unwrap();
         }),
-        ("no tensor `fc.bias`", |path| with_tensors(path, &[])),
+        ("no tensor `fc.weight`", |path| with_tensors(path, &[])),
         ("a tensor `extra`", |path| with_tensors(path, &[("extra", Dtype::F32, &[0], vec![])])),
         ("holds BOOL", |path| with_tensors(path, &[("mask", Dtype::BOOL, &[1, 2], vec![1, 7])])),
         ("holds F8_E4M3", |path| with_tensors(path, &[("fc.bias", Dtype::F8_E4M3, &[2], vec![0; 2])])),
