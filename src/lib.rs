@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`data`] | `kd-data` | datasets, augmentation, loaders |
 //! | [`core`] | `kd-core` | networks with taps, losses, terms, objectives |
+//! | [`graph`] | `kd-graph` | traced models: cost, rewrites, pictures |
 //! | [`models`] | `kd-models` | the zoo |
 //! | [`train`] | `kd-train` | runs, teachers, metrics, checkpoints, reports |
 //! | [`recipe`] | here | what to train, in a TOML file |
@@ -16,6 +17,7 @@
 
 pub use kd_core as core;
 pub use kd_data as data;
+pub use kd_graph as graph;
 pub use kd_models as models;
 pub use kd_train as train;
 

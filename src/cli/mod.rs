@@ -3,6 +3,7 @@
 mod data;
 mod distill;
 mod eval;
+mod graph;
 mod list;
 mod report;
 mod train;
@@ -35,6 +36,9 @@ enum Command {
     Distill(distill::Options),
     /// Measure a trained network.
     Eval(eval::Options),
+    /// Look at a model as a graph: what it does, what it costs, a picture.
+    #[command(subcommand)]
+    Graph(graph::Command),
     /// Print a study's table and write its report again.
     Report(report::Options),
     /// List what there is.
@@ -49,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => options.recipe.common.verbosity,
         Command::Distill(options) => options.recipe.common.verbosity,
         Command::Eval(options) => options.verbosity,
+        Command::Graph(command) => command.verbosity(),
         Command::Report(_) | Command::List(_) => Verbosity::default(),
     };
     kd::program::main(verbosity, |program| match arguments.command {
@@ -56,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(program, &options),
         Command::Distill(options) => distill::run(program, &options),
         Command::Eval(options) => eval::run(&options),
+        Command::Graph(command) => graph::run(&command),
         Command::Report(options) => report::run(&options),
         Command::List(options) => list::run(&options),
     })

@@ -6,12 +6,14 @@ use crate::input_shape::InputShape;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// No model of this name.
-    #[error("there is no model `{name}`; the models are: {}", known.join(", "))]
+    #[error("there is no model `{name}`; the models are: {}{}", known.join(", "), suggest(*nearest))]
     Unknown {
         /// The name given.
         name: String,
         /// The names that exist.
         known: Vec<&'static str>,
+        /// The name that was probably meant.
+        nearest: Option<&'static str>,
     },
     /// A size in the name or an option that the model can't take.
     #[error("model `{model}`: {key} is `{value}`, but it must be {allowed}")]
@@ -84,3 +86,7 @@ pub(crate) fn size(text: &str) -> Option<usize> {
 
 /// The widest layer that a name can ask for: far beyond use, and far below what would overflow.
 pub(crate) const MAX_WIDTH: usize = 65_536;
+
+fn suggest(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}

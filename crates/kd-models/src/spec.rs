@@ -42,6 +42,7 @@ impl ModelSpec {
         let unknown = || ModelError::Unknown {
             name: base.to_owned(),
             known: MODELS.iter().map(|model| model.name).collect(),
+            nearest: nearest(base),
         };
         let mut architecture = Architecture::parse(base)?.ok_or_else(unknown)?;
         let mut name = base.to_owned();
@@ -70,6 +71,13 @@ impl ModelSpec {
     pub fn init(&self, shape: InputShape, classes: usize, device: &Device) -> Result<Zoo, ModelError> {
         self.architecture.init(shape, classes, device)
     }
+}
+
+/// The example of a model that is most like a name, if one is like it at all.
+fn nearest(name: &str) -> Option<&'static str> {
+    let examples = MODELS.iter().map(|model| (strsim::jaro_winkler(name, model.example), model.example));
+    let (likeness, example) = examples.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness > 0.8).then_some(example)
 }
 
 fn dropout_error(model: &str, value: impl Into<String>, allowed: &str) -> ModelError {
