@@ -152,3 +152,44 @@ fn train_and_distill_send_a_recipe_to_each_other() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("use `kd train`"));
 }
+
+#[test]
+fn a_model_can_be_shown_counted_and_drawn_as_a_graph() {
+    let folder = tempdir().unwrap();
+    let shown = stdout(kd(folder.path(), &["graph", "show", "lenet5", "--save", "lenet5.json"]));
+    assert!(shown.contains("conv2d 5x5") && shown.contains("weight [20, 1, 5, 5]"), "{shown}");
+    assert_eq!(stdout(kd(folder.path(), &["graph", "show", "lenet5.json"])), shown);
+
+    let machine = ["--gflops", "100", "--bandwidth", "10", "--memory", "64", "--no-times"];
+    let options = [&["graph", "cost", "lenet5", "--batch", "2"][..], &machine].concat();
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(kd(folder.path(), &[&options[..], &["--json"]].concat()))).unwrap();
+    assert_eq!(json["macs"], 2 * 2_293_000);
+    assert_eq!(json["parameters"], 431_080);
+    assert_eq!(json["roofline"]["bottleneck"], "size");
+    let text = stdout(kd(folder.path(), &options));
+    assert!(text.contains("4.586 M") && text.contains("bottleneck: size"), "{text}");
+
+    assert!(stdout(kd(folder.path(), &["graph", "dot", "lenet5"])).starts_with("digraph {"));
+    stdout(kd(folder.path(), &["graph", "dot", "lenet5", "--svg", "--out", "net.svg"]));
+    let picture = std::fs::read_to_string(folder.path().join("net.svg")).unwrap();
+    assert!(picture.starts_with("<svg ") && picture.contains("conv2d 5x5"));
+}
+
+#[test]
+fn a_graph_of_a_model_that_there_is_not_names_the_nearest_and_exits_with_2() {
+    let folder = tempdir().unwrap();
+    for (arguments, code, expected) in [
+        (&["graph", "show", "resent20"][..], 2, "did you mean `resnet20`?"),
+        (&["graph", "cost", "lenet5", "--image", "28x28"], 2, "write channels, height and width as 3x32x32"),
+        (&["graph", "cost", "lenet5", "--batch", "0"], 2, "--batch"),
+        (&["graph", "cost", "lenet5", "--gflops", "1"], 2, "--bandwidth"),
+        (&["graph", "show", "lenet5", "--image", "1x3x3"], 2, "too small"),
+        (&["graph", "show", "nowhere.json"], 1, "cannot read nowhere.json"),
+    ] {
+        let output = kd(folder.path(), arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+}

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
 use kd::core::{Network, Taps};
-use kd::graph::{Cost, Graph, Machine, Roofline};
+use kd::graph::{Cost, Graph, GraphModule, Machine, Roofline};
 use kd::models::{Architecture, InputShape, ModelSpec};
 use kd::program::Verbosity;
 use serde::Serialize;
 
 use super::{say, say_json};
+
+/// Forward passes to time the nodes, besides one that warms up.
+const PASSES: usize = 9;
 
 /// What to do.
 #[derive(clap::Subcommand)]
@@ -56,7 +59,7 @@ pub struct CostOptions {
     /// Batch size.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// What to measure: NAME or NAME:INDEX.
+    /// Where to measure: NAME or NAME:INDEX.
     #[arg(long, default_value = "flex", value_name = "DEVICE")]
     device: String,
     /// The machine's peak arithmetic, instead of measuring it.
@@ -65,6 +68,9 @@ pub struct CostOptions {
     /// The machine's peak bandwidth, instead of measuring it.
     #[arg(long, value_name = "GB/S", requires = "gflops", value_parser = positive)]
     bandwidth: Option<f64>,
+    /// Only count: run nothing to time the nodes.
+    #[arg(long)]
+    no_times: bool,
     /// Memory that weights and activations must fit into, otherwise that of this machine.
     #[arg(long, value_name = "MIB", value_parser = positive)]
     memory: Option<f64>,
@@ -124,7 +130,12 @@ struct CostAndBound {
 
 fn cost(options: &CostOptions) -> Result<()> {
     let device = options.device.parse::<kd::DeviceName>()?.open();
-    let cost = options.source.graph()?.cost(options.batch as usize)?;
+    let graph = options.source.graph()?;
+    let batch = options.batch as usize;
+    let mut cost = graph.cost(batch)?;
+    if !options.no_times {
+        cost = cost.with_times(&GraphModule::new(graph, &device)?.time_nodes(batch, PASSES)?);
+    }
     let mut machine = match (options.gflops, options.bandwidth) {
         (Some(flops), Some(bandwidth)) => {
             Machine { flops: flops * 1e9, bandwidth: bandwidth * 1e9, memory: None }

@@ -14,6 +14,7 @@
 //! none either, but for matrix products, so the totals agree.
 
 mod count;
+mod measure;
 mod memory;
 mod probe;
 mod roofline;

@@ -1,0 +1,104 @@
+//! Rewritten graphs of the zoo compute what the original ones do.
+#![allow(clippy::unwrap_used)]
+
+use burn::tensor::{Device, Tensor, TensorData};
+use kd_core::{Network, Taps};
+use kd_graph::{Graph, GraphModule, Op, Scalar, trace};
+use kd_models::{InputShape, MODELS, ModelSpec};
+
+const IMAGE: InputShape = InputShape::new(3, 32, 32);
+
+/// The graph of a model with parameters and running statistics unlike those of a fresh one.
+fn graph(name: &str) -> Graph {
+    let device = Device::flex();
+    device.seed(3);
+    let model = name.parse::<ModelSpec>().unwrap().init(IMAGE, 10, &device).unwrap();
+    let sample = Tensor::<4>::zeros([1, IMAGE.channels, IMAGE.height, IMAGE.width], &device);
+    let mut graph = trace(&model, sample, |model, x| model.forward(x, &mut Taps::none())).unwrap();
+    let vectors: Vec<_> = graph
+        .parameters()
+        .filter(|(_, node)| node.output().shape.rank() == 1)
+        .map(|(id, node)| (id, node.name().to_owned(), node.output().shape.at(1)))
+        .collect();
+    graph
+        .edit(|edit| {
+            for (seed, (id, name, shape)) in vectors.into_iter().enumerate() {
+                let positive = name.ends_with("var") || name.ends_with("gamma");
+                let value = |i: usize| {
+                    let wave = ((i * 7 + seed * 3) as f32).sin();
+                    if positive { 1.0 + 0.7 * wave } else { 0.5 * wave }
+                };
+                let values: Vec<_> = (0..shape[0]).map(value).collect();
+                edit.set_value(id, TensorData::new(values, shape))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    graph
+}
+
+fn outputs(graph: &Graph) -> Vec<f32> {
+    let device = Device::flex();
+    let [channels, height, width] = [IMAGE.channels, IMAGE.height, IMAGE.width];
+    let count = 3 * channels * height * width;
+    let pixels = (0..count).map(|i| ((i * i % 1009) as f32 / 500.0) - 1.0).collect::<Vec<_>>();
+    let data = TensorData::new(pixels, [3, channels, height, width]);
+    let module = GraphModule::new(graph.clone(), &device).unwrap();
+    let output: Tensor<2> = module.forward(Tensor::<4>::from_data(data, &device)).unwrap();
+    output.into_data().try_to_vec().unwrap()
+}
+
+fn models() -> impl Iterator<Item = &'static str> {
+    // The small member of a family stands for the large ones.
+    MODELS.iter().map(|row| row.example).map(|name| if name == "resnet110" { "resnet8" } else { name })
+}
+
+#[test]
+fn folded_normalisations_compute_the_same_in_evaluation() {
+    for name in models() {
+        let mut folded = graph(name);
+        let before = outputs(&folded);
+        let norms = folded.nodes().filter(|(_, node)| matches!(node.op(), Op::BatchNorm(_))).count();
+        let rewritten = folded.fold_batch_norm().unwrap();
+        assert_eq!(rewritten.removed.len() + rewritten.kept.len(), norms, "{name}");
+        // A block that normalises first, as those of wide residual networks, has normalisations behind sums: there is no layer to fold them into.
+        let behind_sums = if name.starts_with("wrn") { norms } else { 0 };
+        assert!(rewritten.kept.len() <= behind_sums, "{name}: {rewritten}");
+        let after = outputs(&folded);
+        let scale = before.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let difference = before.iter().zip(&after).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(scale > 0.0 && difference <= 1e-4 * scale, "{name}: {difference} of {scale}");
+    }
+}
+
+#[test]
+fn other_rewrites_change_no_bit() {
+    for name in models() {
+        let plain = graph(name);
+        let mut rewritten = plain.clone();
+        // Something to find: an identity, a copy of the first layer, and what nobody reads.
+        rewritten
+            .edit(|edit| {
+                let output = edit.graph().outputs()[0];
+                let one = Op::Literal { op: kd_graph::Binary::Mul, value: Scalar::Float(1.0) };
+                edit.insert_after(output, "times_one", one, &[output])?;
+                let layers =
+                    edit.graph().nodes().filter(|(_, node)| matches!(node.op(), Op::Conv(_) | Op::Linear));
+                let (layer, op, inputs) =
+                    layers.map(|(id, node)| (id, node.op().clone(), node.inputs().to_vec())).next().unwrap();
+                let copy = edit.add("copy", op, &inputs)?;
+                // The larger of both is either, to the bit.
+                let larger = Op::Binary(kd_graph::Binary::Max);
+                edit.insert_after(layer, "larger", larger, &[layer, copy])?;
+                edit.add("unread", Op::Activation(kd_graph::Activation::Tanh), &[copy]).map(drop)
+            })
+            .unwrap();
+        let before = rewritten.len();
+        rewritten.remove_dead().unwrap();
+        rewritten.merge_common().unwrap();
+        rewritten.remove_identities().unwrap();
+        assert!(rewritten.len() < before && rewritten.find("times_one").is_err(), "{name}");
+        assert!(rewritten.find("copy").is_err() && rewritten.find("unread").is_err(), "{name}");
+        assert_eq!(outputs(&rewritten), outputs(&plain), "{name}");
+    }
+}
