@@ -15,6 +15,9 @@ use super::{say, say_json};
 /// Forward passes to time the nodes, besides one that warms up.
 const PASSES: usize = 9;
 
+/// Jobs for every processor above which measurements are not to be trusted.
+const BUSY: f64 = 0.5;
+
 /// What to do.
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -126,6 +129,9 @@ struct CostAndBound {
     #[serde(flatten)]
     cost: Cost,
     roofline: Roofline,
+    /// Jobs running or waiting for a processor before anything was measured, by processor; more than one leaves only a share to measure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load: Option<f64>,
 }
 
 fn cost(options: &CostOptions) -> Result<()> {
@@ -133,6 +139,8 @@ fn cost(options: &CostOptions) -> Result<()> {
     let graph = options.source.graph()?;
     let batch = options.batch as usize;
     let mut cost = graph.cost(batch)?;
+    let measures = !options.no_times || options.gflops.is_none();
+    let load = load().filter(|_| measures);
     if !options.no_times {
         cost = cost.with_times(&GraphModule::new(graph, &device)?.time_nodes(batch, PASSES)?);
     }
@@ -145,9 +153,16 @@ fn cost(options: &CostOptions) -> Result<()> {
     machine.memory = options.memory.map(|mib| (mib * f64::from(1 << 20)) as u64).or_else(memory);
     let roofline = cost.roofline(machine);
     if options.json {
-        return say_json(&CostAndBound { cost, roofline });
+        return say_json(&CostAndBound { cost, roofline, load });
     }
-    say(format!("{cost}\n\n{roofline}"))
+    say(format!("{cost}\n\n{roofline}"))?;
+    match load {
+        Some(load) if load > BUSY => say(format!(
+            "caution: {load:.1} jobs for every processor before measuring; what was measured, and a bottleneck that follows from it, \
+             may be wrong"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn dot(options: &DotOptions) -> Result<()> {
@@ -204,4 +219,12 @@ fn memory() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     kibibytes.checked_mul(1024)
+}
+
+/// Mean number of jobs in the last minute for every processor, where the system says so.
+fn load() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let jobs: f64 = text.split_whitespace().next()?.parse().ok()?;
+    let processors = std::thread::available_parallelism().ok()?.get();
+    Some(jobs / processors as f64)
 }

@@ -13,7 +13,10 @@ impl GraphModule {
     /// [`Cost`](crate::Cost) by [`with_times`](crate::Cost::with_times).
     ///
     /// Inputs are made up: waves for floats, zeros for integers, false for truth values. The device is waited for after every node, so that on a
-    /// device that works by itself the sum is more than the time of a pass, and nothing else should be running meanwhile.
+    /// device that works by itself the sum is more than the time of a pass.
+    ///
+    /// Nothing else should be running meanwhile: other work stretches nodes that take longer than a scheduler's time slice and leaves short ones
+    /// alone, so that on a busy machine not only the times are wrong but also their proportions.
     ///
     /// ```
     /// # use burn::tensor::{Device, TensorData};

@@ -1,7 +1,7 @@
 //! A short measurement of what a device can do.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -12,36 +12,43 @@ use super::Machine;
 #[error("the device failed while it was measured: {0}")]
 pub struct ProbeError(String);
 
-/// Side of the matrices that are multiplied.
-const SIDE: usize = 1024;
+/// Side of the matrices that are multiplied: a product takes a millisecond or two, less than a scheduler's time slice, so that on a busy machine
+/// some rounds run undisturbed.
+const SIDE: usize = 512;
 /// Elements of the vectors that are added: far more than caches hold.
 const LENGTH: usize = 1 << 24;
-/// Each measurement is the best of this many.
+/// Rounds are repeated at least so often and for so long; the best counts.
 const ROUNDS: usize = 5;
+const SPAN: Duration = Duration::from_millis(400);
 
 impl Machine {
-    /// Measures a device for about half a second: arithmetic by a product of two 1024 by 1024 matrices, bandwidth by a sum of two vectors of
-    /// 64 MiB, each the best of five. On a CPU the vectors are added by all threads without the framework, whose elementwise operations run on one.
+    /// Measures a device for about a second: arithmetic by products of two 512 by 512 matrices, bandwidth by sums of two vectors of 64 MiB, each
+    /// the best of many. On a CPU the vectors are added by all threads without the framework, whose elementwise operations run on one. Bytes are
+    /// those that the program asks for: two reads and a write.
+    ///
+    /// On a machine that does other work this is what is left of it, not its peak, and varies by a factor of two and more.
     ///
     /// `memory` is unknown, hence `None`.
     ///
     /// # Errors
     /// [`ProbeError`] when the device reports one.
     pub fn probe(device: &Device) -> Result<Self, ProbeError> {
-        let bandwidth = if is_cpu(device) { triad() } else { sum(device)? };
+        let bandwidth = if is_cpu(device) { triad()? } else { sum(device)? };
         Ok(Self { flops: product(device)?, bandwidth, memory: None })
     }
 }
 
 fn best(mut run: impl FnMut() -> Result<(), ProbeError>) -> Result<f64, ProbeError> {
+    // Warms up.
+    run()?;
+    let begin = Instant::now();
     let mut best = f64::INFINITY;
-    // The first round warms up.
-    for round in 0..=ROUNDS {
+    let mut rounds = 0;
+    while rounds < ROUNDS || begin.elapsed() < SPAN {
         let start = Instant::now();
         run()?;
-        if round > 0 {
-            best = best.min(start.elapsed().as_secs_f64());
-        }
+        best = best.min(start.elapsed().as_secs_f64());
+        rounds += 1;
     }
     Ok(best)
 }
@@ -69,14 +76,12 @@ fn sum(device: &Device) -> Result<f64, ProbeError> {
 }
 
 /// `a = b + c` by all threads, as the STREAM benchmark does it.
-fn triad() -> f64 {
+fn triad() -> Result<f64, ProbeError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = LENGTH.div_ceil(threads);
     let mut a = vec![0.0_f32; LENGTH];
     let [b, c] = [1.0_f32, 2.0].map(|value| vec![value; LENGTH]);
-    let mut best = f64::INFINITY;
-    for _ in 0..=ROUNDS {
-        let start = Instant::now();
+    let seconds = best(|| {
         std::thread::scope(|scope| {
             for ((a, b), c) in a.chunks_mut(part).zip(b.chunks(part)).zip(c.chunks(part)) {
                 scope.spawn(move || {
@@ -87,9 +92,9 @@ fn triad() -> f64 {
             }
         });
         black_box(&mut a);
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    3.0 * 4.0 * LENGTH as f64 / best
+        Ok(())
+    })?;
+    Ok(3.0 * 4.0 * LENGTH as f64 / seconds)
 }
 
 fn is_cpu(device: &Device) -> bool {

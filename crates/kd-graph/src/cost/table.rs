@@ -42,11 +42,11 @@ impl fmt::Display for Cost {
         };
         writeln!(f, "{}\n", table(&columns, self.nodes.iter().map(row)))?;
         writeln!(f, "batch size                 {}", self.batch)?;
-        writeln!(f, "parameters                 {}", count(self.parameters))?;
-        writeln!(f, "buffers                    {}", count(self.buffers))?;
+        writeln!(f, "parameters                 {}", or_zero(count(self.parameters)))?;
+        writeln!(f, "buffers                    {}", or_zero(count(self.buffers)))?;
         writeln!(f, "bytes of weights           {}", bytes(self.weight_bytes))?;
-        writeln!(f, "MACs                       {}", count(self.macs))?;
-        writeln!(f, "FLOPs                      {}", count(self.flops))?;
+        writeln!(f, "MACs                       {}", or_zero(count(self.macs)))?;
+        writeln!(f, "FLOPs                      {}", or_zero(count(self.flops)))?;
         writeln!(f, "bytes moved                {}", bytes(self.bytes_moved))?;
         writeln!(f, "arithmetic intensity       {:.2} FLOPs a byte", self.intensity())?;
         write!(f, "peak activation memory     {} at {}", bytes(self.peak_activation_bytes), self.peak_at)?;
@@ -58,6 +58,11 @@ impl fmt::Display for Cost {
         }
         Ok(())
     }
+}
+
+/// Totals are never left empty.
+fn or_zero(text: String) -> String {
+    if text.is_empty() { "0".to_owned() } else { text }
 }
 
 /// `40551040` as `40.551 M`; nothing for zero.

@@ -149,6 +149,31 @@ fn the_bottleneck_follows_from_machine_and_batch() {
 }
 
 #[test]
+fn nodes_that_beat_the_roofline_are_counted() {
+    let graph = lenet();
+    let cost = graph.cost(1).unwrap();
+    let machine = Machine { flops: 1e9, bandwidth: 1e9, memory: None };
+    assert_eq!(cost.roofline(machine).faster_nodes, 0);
+    let [first, second] = [cost.nodes[0].id, cost.nodes[1].id];
+    let times = [(first, std::time::Duration::from_nanos(1)), (second, std::time::Duration::from_secs(1))];
+    let roofline = cost.with_times(&times.into()).roofline(machine);
+    assert_eq!(roofline.faster_nodes, 1);
+    assert!(roofline.to_string().contains("1 nodes ran faster"), "{roofline}");
+}
+
+#[test]
+fn every_node_that_computes_is_timed_and_the_times_are_entered() {
+    let graph = lenet();
+    let times =
+        GraphModule::new(graph.clone(), &burn::tensor::Device::flex()).unwrap().time_nodes(2, 3).unwrap();
+    let cost = graph.cost(2).unwrap();
+    assert_eq!(cost.milliseconds(), None);
+    let cost = cost.with_times(&times);
+    assert_eq!(times.len(), cost.nodes.len());
+    assert!(cost.milliseconds().unwrap() > 0.0);
+}
+
+#[test]
 fn a_device_can_be_measured() {
     let machine = Machine::probe(&burn::tensor::Device::flex()).unwrap();
     assert!(machine.flops.is_finite() && machine.flops > 0.0 && machine.bandwidth.is_finite());
