@@ -18,7 +18,7 @@ pub enum Side {
 /// One of the things that can be removed independently of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
-    /// Index in [`Dependencies::groups`].
+    /// Index in [`Dependencies::groups`](super::Dependencies::groups).
     pub group: usize,
     /// Which of the group.
     pub index: usize,
@@ -95,7 +95,7 @@ pub struct Attribute {
 /// Any set of positions can be removed, as long as every axis keeps one index.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Index in [`Dependencies::groups`].
+    /// Index in [`Dependencies::groups`](super::Dependencies::groups).
     pub index: usize,
     /// The axes that change, in execution order.
     pub members: Vec<Member>,
@@ -125,7 +125,7 @@ impl Group {
         if self.fixed.iter().all(Option::is_some) { self.fixed.iter().flatten().min().copied() } else { None }
     }
 
-    /// A position, for [`Dependencies::remove`].
+    /// A position, for [`Dependencies::remove`](super::Dependencies::remove).
     pub fn position(&self, index: usize) -> Position {
         Position { group: self.index, index }
     }

@@ -6,6 +6,7 @@
 mod case;
 #[path = "../golden/compare.rs"]
 mod compare;
+mod library;
 mod models;
 
 use std::path::Path;
