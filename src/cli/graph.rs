@@ -141,15 +141,16 @@ fn cost(options: &CostOptions) -> Result<()> {
     let mut cost = graph.cost(batch)?;
     let measures = !options.no_times || options.gflops.is_none();
     let load = load().filter(|_| measures);
-    if !options.no_times {
-        cost = cost.with_times(&GraphModule::new(graph, &device)?.time_nodes(batch, PASSES)?);
-    }
+    // Before the nodes are timed: on a busy machine a process that has just computed for seconds gets less of it.
     let mut machine = match (options.gflops, options.bandwidth) {
         (Some(flops), Some(bandwidth)) => {
             Machine { flops: flops * 1e9, bandwidth: bandwidth * 1e9, memory: None }
         }
         _ => Machine::probe(&device)?,
     };
+    if !options.no_times {
+        cost = cost.with_times(&GraphModule::new(graph, &device)?.time_nodes(batch, PASSES)?);
+    }
     machine.memory = options.memory.map(|mib| (mib * f64::from(1 << 20)) as u64).or_else(memory);
     let roofline = cost.roofline(machine);
     if options.json {

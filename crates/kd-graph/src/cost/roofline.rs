@@ -143,6 +143,13 @@ impl fmt::Display for Roofline {
             share(self.weight_seconds),
             share(self.activation_seconds)
         )?;
+        if self.faster_nodes > 0 {
+            writeln!(
+                f,
+                "faster than that: {} nodes; their data stays in a cache, or other work slowed the machine's measurement",
+                self.faster_nodes
+            )?;
+        }
         let memory =
             machine.memory.map_or_else(String::new, |memory| format!(" of {}", super::table::bytes(memory)));
         writeln!(f, "memory: {}{memory}", super::table::bytes(self.footprint))?;

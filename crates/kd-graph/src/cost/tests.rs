@@ -158,7 +158,7 @@ fn nodes_that_beat_the_roofline_are_counted() {
     let times = [(first, std::time::Duration::from_nanos(1)), (second, std::time::Duration::from_secs(1))];
     let roofline = cost.with_times(&times.into()).roofline(machine);
     assert_eq!(roofline.faster_nodes, 1);
-    assert!(roofline.to_string().contains("1 nodes ran faster"), "{roofline}");
+    assert!(roofline.to_string().contains("faster than that: 1 nodes"), "{roofline}");
 }
 
 #[test]
