@@ -10,6 +10,7 @@ mod schedule;
 mod settings;
 mod taps;
 mod term;
+mod traced;
 mod value;
 
 pub use network::{Network, Output};
@@ -20,4 +21,5 @@ pub use schedule::{Schedule, Time};
 pub use settings::{SettingsError, in_range};
 pub use taps::{OUTPUT, TapError, Taps};
 pub use term::{Probe, Replay, Step, Term, TermError, TermParams, Wants};
+pub use traced::Traced;
 pub use value::{Kind, Value, ValueError};

@@ -20,6 +20,14 @@ pub enum TapError {
         /// The names that the network recorded.
         known: Vec<String>,
     },
+    /// The network could not give the tap.
+    #[error("tap `{name}`: {reason}")]
+    Refused {
+        /// The tap's name.
+        name: String,
+        /// The network's reason.
+        reason: String,
+    },
     /// The tap holds a tensor of another rank or kind.
     #[error("tap `{name}`: {source}")]
     Value {
@@ -51,10 +59,12 @@ pub struct Taps {
     wanted: Wanted,
     values: BTreeMap<String, Value>,
     offered: Vec<String>,
+    refused: BTreeMap<String, String>,
 }
 
+/// What was asked for.
 #[derive(Clone, Debug, Default)]
-enum Wanted {
+pub(crate) enum Wanted {
     #[default]
     None,
     All,
@@ -87,6 +97,11 @@ impl Taps {
         }
     }
 
+    /// What was asked for.
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
     /// Offers a tensor; returns it unchanged.
     pub fn tap<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
         if self.wants(name) {
@@ -102,6 +117,11 @@ impl Taps {
         self.values.insert(name.into(), value.into());
     }
 
+    /// Says why a tap cannot be given: who reads it gets the reason. For networks whose forward pass can fail.
+    pub fn refuse(&mut self, name: impl Into<String>, reason: impl Into<String>) {
+        self.refused.insert(name.into(), reason.into());
+    }
+
     /// The names of everything that the forward pass offered, recorded or not.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.values.keys().chain(&self.offered).cloned().collect();
@@ -113,9 +133,12 @@ impl Taps {
     /// The recorded value.
     ///
     /// # Errors
-    /// [`TapError::Missing`], which lists the taps that exist.
+    /// [`TapError::Missing`], which lists the taps that exist, or [`TapError::Refused`] with the network's reason.
     pub fn value(&self, name: &str) -> Result<&Value, TapError> {
-        let missing = || TapError::Missing { name: name.to_owned(), known: self.names() };
+        let missing = || match self.refused.get(name) {
+            Some(reason) => TapError::Refused { name: name.to_owned(), reason: reason.clone() },
+            None => TapError::Missing { name: name.to_owned(), known: self.names() },
+        };
         self.values.get(name).ok_or_else(missing)
     }
 
@@ -172,6 +195,14 @@ mod tests {
         forward(&mut taps);
         let error = taps.get::<2>("typo").unwrap_err();
         assert_eq!(error.to_string(), "there is no tap `typo`; the network has: a, b");
+    }
+
+    #[test]
+    fn a_refused_tap_is_an_error_with_the_networks_reason() {
+        let mut taps = Taps::only(["a"]);
+        taps.refuse("a", "it has no number");
+        let taps = taps.inner().autodiff();
+        assert_eq!(taps.get::<2>("a").unwrap_err().to_string(), "tap `a`: it has no number");
     }
 
     #[test]

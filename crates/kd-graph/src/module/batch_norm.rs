@@ -1,11 +1,12 @@
 //! Batch norm: statistics of the batch in training, running ones in evaluation.
 
-use burn::backend::Dispatch;
 use burn::backend::ops::ModuleOps;
+use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{Device, Tensor};
 
 use super::ops::Args;
 use super::plan::{Norm, State};
+use super::value::is_autodiff;
 use super::{GraphModule, RunError, Value};
 
 /// As burn's layer: it trains when its input is on an autodiff device and its flag is on, and then moves the running statistics by
@@ -24,15 +25,14 @@ pub(super) fn run(module: &GraphModule, norm: &Norm, mut args: Args, node: &str)
     let variance = args.float().map_err(wrong)?;
     let epsilon = norm.attributes.epsilon;
 
-    let autodiff = Value::Float(x.clone()).is_autodiff();
-    let training = norm.state.is_none_or(|state| module.is_training(state.flag));
-    if !(autodiff && training) {
+    let enabled = norm.state.is_none_or(|state| module.is_training(state.flag));
+    if !(enabled && is_autodiff(&x)) {
         return Ok(Value::Float(Dispatch::batch_norm(x, gamma, beta, mean, variance, epsilon)));
     }
 
     let state = norm.state.ok_or_else(|| RunError::Statistics { node: node.to_owned() })?;
     let momentum = norm.attributes.momentum.ok_or_else(|| RunError::Momentum { node: node.to_owned() })?;
-    let device = Value::Float(x.clone()).device();
+    let device = Device::new(x.device());
     drop((mean, variance));
     let result = Dispatch::batch_norm_train(x, gamma, beta, epsilon);
     let batch = [Tensor::from_dispatch(result.mean), Tensor::from_dispatch(result.variance)];

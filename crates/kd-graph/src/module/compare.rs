@@ -47,7 +47,8 @@ impl fmt::Display for TrainingReport {
 
 /// Runs model and graph once in training on the same input and with the same seed, and compares their outputs.
 ///
-/// Copies of both are run, so running statistics stay as they are. The input may live on any device.
+/// Copies of both are run, so running statistics stay as they are. The input may live on any device. burn's random numbers come from one
+/// generator for the whole process: with dropout, nothing else may draw meanwhile.
 ///
 /// # Errors
 /// As [`GraphModule::run`].

@@ -105,7 +105,9 @@ impl GraphModule {
         let constants = parts.constants.iter().map(|&id| Ok(Value::from_data(tensor(&graph, id)?, &inner)));
         let constants = constants.collect::<Result<_, ModuleError>>()?;
         // The weights are the module's from here on; a second copy would be stale after the first step.
-        graph.values.retain(|id, _| !parts.weights.contains(id));
+        for id in &parts.weights {
+            graph.values.remove(id);
+        }
         Ok(Self {
             plan: Arc::new(plan),
             paths: Arc::new(paths),

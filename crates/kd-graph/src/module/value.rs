@@ -73,7 +73,7 @@ impl Value {
 
     /// Whether it lives on an autodiff device, tracked or not.
     pub fn is_autodiff(&self) -> bool {
-        self.primitive().autodiff != DispatchAutodiffContext::Disabled
+        is_autodiff(self.primitive())
     }
 
     /// The tensor as floats of rank `D`.
@@ -153,12 +153,24 @@ impl Value {
         }
     }
 
+    /// burn's tensor without rank and kind.
+    pub(crate) fn into_primitive(self) -> DispatchTensor {
+        match self {
+            Value::Float(tensor) | Value::Int(tensor) | Value::Bool(tensor) => tensor,
+        }
+    }
+
     fn of(&self, kind: Kind, rank: usize) -> Result<DispatchTensor, ValueError> {
         if (self.kind(), self.rank()) == (kind, rank) {
             return Ok(self.primitive().clone());
         }
         Err(ValueError::Type { asked: kind, asked_rank: rank, kind: self.kind(), shape: self.shape() })
     }
+}
+
+/// Whether a tensor lives on an autodiff device, tracked or not.
+pub(super) fn is_autodiff(tensor: &DispatchTensor) -> bool {
+    tensor.autodiff != DispatchAutodiffContext::Disabled
 }
 
 struct Collect(Vec<Value>);

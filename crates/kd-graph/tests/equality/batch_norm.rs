@@ -1,12 +1,13 @@
-//! Batch norm and dropout: training, evaluation, and what happens to the running statistics.
+//! Batch norm: training, evaluation, and what happens to the running statistics.
 
 use burn::module::Module;
-use burn::nn::{BatchNorm as Layer, BatchNormConfig, DropoutConfig};
+use burn::nn::{BatchNorm as Layer, BatchNormConfig};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use kd_graph::{BatchNorm, Graph, GraphModule, Op, Role, RunError, Shape, TensorType, Value};
 
-use crate::support::{assert_same, gradients, loss, noise, take};
+use crate::model::{assert_all_same, assert_same, gradients, loss, noise};
+use crate::support::take;
 
 const CHANNELS: usize = 3;
 const MOMENTUM: f64 = 0.3;
@@ -72,13 +73,7 @@ fn training_and_evaluation_are_burns_step_by_step() {
             assert_statistics(&module, &model, "running statistics");
 
             let (expected, found) = (loss(&expected).backward(), loss(&found).backward());
-            for (found, expected) in gradients(&module, &found).iter().zip(gradients(&model, &expected)) {
-                assert_eq!(found.0, expected.0);
-                match (&found.1, &expected.1) {
-                    (Some(a), Some(b)) => assert_same(a, b, &found.0),
-                    (a, b) => assert_eq!(a.is_some(), b.is_some(), "{}", found.0),
-                }
-            }
+            assert_all_same(&gradients(&module, &found), &gradients(&model, &expected), "gradient");
             let expected = GradientsParams::from_grads(expected, &model);
             let found = GradientsParams::from_grads(found, &module);
             model = native.step(0.1, model, expected);
@@ -154,24 +149,4 @@ fn a_norm_whose_statistics_are_computed_evaluates_but_cannot_be_trained() {
     let module = GraphModule::new(graph, &device).unwrap();
     let error = module.run(vec![batch(2, 1, &device).into()]).unwrap_err();
     assert_eq!(error, RunError::Statistics { node: "norm".into() });
-}
-
-#[test]
-fn dropout_drops_what_burns_drops_and_only_in_training() {
-    let mut graph = Graph::new();
-    let x = graph.input("x", TensorType::float(Shape::batched([CHANNELS, 4]))).unwrap();
-    let drop = graph.add("drop", Op::Dropout { rate: 0.4 }, &[x]).unwrap();
-    graph.set_outputs(&[drop]).unwrap();
-    let device = Device::flex().autodiff();
-    let module = GraphModule::new(graph, &device).unwrap();
-    let layer = DropoutConfig::new(0.4).init();
-    let x = batch(7, 1, &device);
-    device.seed(5);
-    let expected = layer.forward(x.clone()).into_data();
-    device.seed(5);
-    let found = run(&module, &x).into_data();
-    assert_same(&found, &expected, "training");
-    assert!(found.iter::<f32>().any(|x| x == 0.0));
-    let inner = x.inner();
-    assert_same(&run(&module.valid(), &inner).into_data(), &inner.into_data(), "evaluation");
 }

@@ -5,7 +5,9 @@
 mod activations;
 mod batch_norm;
 mod errors;
+mod examples;
 mod layers;
+mod model;
 mod movement;
 mod norms;
 mod pointwise;

@@ -159,7 +159,7 @@ fn the_graph_comes_back_with_the_weights_as_they_are_now() {
 #[test]
 fn a_training_pass_is_compared_and_what_a_trace_cannot_show_is_listed() {
     let device = Device::flex();
-    let mut net = Net::new(3, &device);
+    let net = Net::new(3, &device);
     let x = image(&device);
     let graph = kd_graph::trace(&net, x.clone(), Net::forward).unwrap();
     let module = GraphModule::new(graph, &device).unwrap();
@@ -167,23 +167,6 @@ fn a_training_pass_is_compared_and_what_a_trace_cannot_show_is_listed() {
     assert!(report.is_exact(), "{report}");
     let paths: Vec<_> = report.unseen.iter().map(|layer| layer.path.as_str()).collect();
     assert_eq!(paths, ["blocks.0.drop", "blocks.1.drop"]);
-
-    for block in &mut net.blocks {
-        block.drop.prob = 0.5;
-    }
-    let report = compare_training(&net, &module, x.clone(), Net::forward).unwrap();
-    assert!(report.difference > 0.0 && report.difference.is_finite());
-    let text = report.to_string();
-    assert!(text.contains("differ") && text.contains("`blocks.0.drop` (Dropout)"), "{text}");
-
-    // With dropout put back, the same seed drops the same.
-    let mut graph = module.to_graph().unwrap();
-    for block in ["blocks.0", "blocks.1"] {
-        graph.put_dropout_back(&format!("{block}.norm"), 0.5).unwrap();
-    }
-    let module = GraphModule::new(graph, &device).unwrap();
-    let report = compare_training(&net, &module, x, Net::forward).unwrap();
-    assert!(report.is_exact(), "{report}");
 }
 
 /// Two fields that hold one tensor.

@@ -2,9 +2,10 @@
 
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kd_graph::{Dim, Graph, GraphModule, Kind, Op, Role, Shape, TensorType, Value};
+
+pub use crate::model::{assert_same, flat, gradients, loss, noise};
 
 /// The batch size of a shape given as numbers.
 pub const B: usize = usize::MAX;
@@ -66,34 +67,8 @@ impl Arg {
     }
 }
 
-/// Numbers in -2..2, the same for the same seed.
-pub fn noise(seed: u64) -> impl Iterator<Item = f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678_9ABC_DEF1);
-    std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ((state >> 40) as f32 / (1u64 << 24) as f32) * 4.0 - 2.0
-    })
-}
-
 pub fn take(numbers: &mut impl Iterator<Item = f32>, count: usize) -> Vec<f32> {
     numbers.take(count).collect()
-}
-
-/// A float tensor's elements in one row.
-pub fn flat(value: &Value) -> Tensor<1> {
-    let Value::Float(tensor) = value.clone() else { panic!("not floats") };
-    let size: usize = value.shape().iter().product();
-    Tensor::from_dispatch(Dispatch::float_reshape(tensor, [size].into()))
-}
-
-/// A number that depends on every element, so that gradients do too.
-pub fn loss(value: &Value) -> Tensor<1> {
-    let row = flat(value);
-    let weights = TensorData::new(take(&mut noise(99), row.dims()[0]), row.dims());
-    let weights = Tensor::<1>::from_data(weights, &row.device());
-    (row * weights).sum()
 }
 
 /// Float leaves are rows reshaped, so that their gradients can be read whatever their rank.
@@ -126,41 +101,6 @@ pub fn value_of(data: &TensorData, device: &Device) -> Value {
         };
     }
     at_rank!(1 2 3 4 5 6)
-}
-
-/// Gradients of all float parameters by path.
-pub fn gradients<M: Module>(
-    module: &M,
-    grads: &burn::tensor::Gradients,
-) -> Vec<(String, Option<TensorData>)> {
-    struct Visitor<'a> {
-        grads: &'a burn::tensor::Gradients,
-        path: Vec<String>,
-        found: Vec<(String, Option<TensorData>)>,
-    }
-    impl ModuleVisitor for Visitor<'_> {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = param.val().grad(self.grads).map(|gradient| gradient.into_data());
-            self.found.push((self.path.join("."), gradient));
-        }
-    }
-    let mut visitor = Visitor { grads, path: Vec::new(), found: Vec::new() };
-    module.visit(&mut visitor);
-    visitor.found.sort_by(|a, b| a.0.cmp(&b.0));
-    visitor.found
-}
-
-/// Bytes, so that -0 and not-a-number count too.
-pub fn assert_same(found: &TensorData, expected: &TensorData, what: &str) {
-    assert_eq!(found.shape(), expected.shape(), "{what}: shapes");
-    assert_eq!(found.dtype(), expected.dtype(), "{what}: precision");
-    assert!(found.as_bytes() == expected.as_bytes(), "{what}: {found} instead of {expected}");
 }
 
 /// A graph of one operation.
@@ -223,12 +163,12 @@ fn check(op: Op, args: &[Arg], native: impl Fn(&[Value]) -> Value, differentiabl
                 let found = if is_input(&index) {
                     given[index].1.as_ref().and_then(|leaf| leaf.grad(&found_grads)).map(Tensor::into_data)
                 } else {
-                    let found = parameters.iter().find(|(path, _)| *path == format!("w{index}")).unwrap();
+                    let found = parameters.get(&format!("w{index}")).cloned();
                     let row = |data: TensorData| {
                         let size = data.num_elements();
                         TensorData::new(data.try_into_vec::<f32>().unwrap(), [size])
                     };
-                    found.1.clone().map(row)
+                    found.map(row)
                 };
                 match (found, expected) {
                     (Some(found), Some(expected)) => {

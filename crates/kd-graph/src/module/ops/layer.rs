@@ -1,7 +1,7 @@
 //! Layers: convolution, matrix products, embedding, attention.
 
-use burn::backend::Dispatch;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps, ModuleOps};
+use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, ConvTransposeOptions};
 
 use super::super::Value;
@@ -59,19 +59,15 @@ pub(super) fn conv_transpose(conv: &ConvTranspose, mut args: Args) -> Result<Val
 
 /// burn lifts a vector to a matrix of one row and back.
 pub(super) fn linear(mut args: Args) -> Result<Value, Reason> {
-    let x = args.any()?;
-    let (weight, bias) = (args.float()?, args.optional_float()?);
-    let Value::Float(tensor) = x.clone() else {
-        return Err(format!("x holds {} instead of float", x.kind()));
-    };
+    let (x, weight, bias) = (args.float()?, args.float()?, args.optional_float()?);
     let shape = x.shape();
-    let [features] = shape.as_slice() else {
-        return Ok(Value::Float(Dispatch::linear(tensor, weight, bias)));
-    };
-    let row = Dispatch::float_reshape(tensor, [1, *features].into());
-    let result = Value::Float(Dispatch::linear(row, weight, bias));
-    let out = result.shape().last().copied().unwrap_or(0);
-    Ok(Value::Float(Dispatch::float_reshape(result.primitive().clone(), [out].into())))
+    if shape.len() != 1 {
+        return Ok(Value::Float(Dispatch::linear(x, weight, bias)));
+    }
+    let features = weight.shape().iter().skip(1).copied().product();
+    let row = Dispatch::float_reshape(x, [1, shape.num_elements()].into());
+    let result = Dispatch::linear(row, weight, bias);
+    Ok(Value::Float(Dispatch::float_reshape(result, [features].into())))
 }
 
 pub(super) fn matmul(mut args: Args) -> Result<Value, Reason> {

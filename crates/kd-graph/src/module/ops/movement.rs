@@ -47,8 +47,7 @@ pub(super) fn flip(axes: &[usize], mut args: Args) -> Result<Value, Reason> {
 pub(super) fn cat(axis: usize, args: Args) -> Result<Value, Reason> {
     let values = args.rest();
     let first = values.first().map(Value::kind).ok_or("there is nothing to concatenate")?;
-    let tensors: Vec<DispatchTensor> = values.iter().map(|value| value.primitive().clone()).collect();
-    drop(values);
+    let tensors: Vec<DispatchTensor> = values.into_iter().map(Value::into_primitive).collect();
     Ok(match first {
         crate::Kind::Float => Value::Float(Dispatch::float_cat(tensors, axis)),
         crate::Kind::Int => Value::Int(Dispatch::int_cat(tensors, axis)),
