@@ -64,7 +64,7 @@ pub(super) fn linear(mut args: Args) -> Result<Value, Reason> {
     if shape.len() != 1 {
         return Ok(Value::Float(Dispatch::linear(x, weight, bias)));
     }
-    let features = weight.shape().iter().skip(1).copied().product();
+    let features: usize = weight.shape().iter().skip(1).copied().product();
     let row = Dispatch::float_reshape(x, [1, shape.num_elements()].into());
     let result = Dispatch::linear(row, weight, bias);
     Ok(Value::Float(Dispatch::float_reshape(result, [features].into())))
