@@ -1,8 +1,5 @@
 //! The executor.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
 use burn::backend::{DeviceSettings, Dispatch, DispatchDevice, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::Tensor;
 
@@ -96,32 +93,6 @@ impl GraphModule {
             .zip(taps)
             .map(|(value, &id)| value.ok_or(RunError::Graph(crate::GraphError::UnknownNode { id })));
         Ok((outputs, named.collect::<Result<_, _>>()?))
-    }
-
-    /// As [`run`](Self::run), and measures how long every operation takes. After each the device is waited for, so that a device with a
-    /// queue of its own is measured too; as a whole it is then slower than [`run`](Self::run).
-    ///
-    /// # Errors
-    /// As [`run`](Self::run), and [`RunError::Op`] when the device has failed.
-    pub fn run_timed(
-        &self,
-        inputs: Vec<Value>,
-    ) -> Result<(Vec<Value>, BTreeMap<NodeId, Duration>), RunError> {
-        let (mut times, mut failed) = (BTreeMap::new(), None);
-        let mut last = Instant::now();
-        let outputs = self.run_observed(inputs, |node, _| {
-            if let Err(error) = self.device.sync() {
-                failed.get_or_insert((node, error.to_string()));
-            }
-            times.insert(node, last.elapsed());
-            last = Instant::now();
-        })?;
-        match failed {
-            None => Ok((outputs, times)),
-            Some((node, reason)) => {
-                Err(RunError::Op { node: self.graph.node(node)?.name().to_owned(), reason })
-            }
-        }
     }
 
     /// Runs a graph of one float input and takes its first result.
