@@ -7,7 +7,7 @@ use burn_capture::TensorId;
 use burn_ir::TensorIr;
 
 use super::TraceError;
-use super::capture::Recording;
+use super::capture::{Pass, Recording};
 use super::lower::{CustomOps, lower};
 use crate::{Kind, Op, Shape, TensorType};
 
@@ -42,28 +42,28 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Reads a recording.
-    pub(super) fn read(recording: &Recording, custom: &CustomOps) -> Result<Self, TraceError> {
+    /// Reads a recorded pass.
+    pub(super) fn read(pass: &Pass, recording: &Recording, custom: &CustomOps) -> Result<Self, TraceError> {
         let mut reader = Reader::new(recording);
-        for (number, &id) in recording.inputs.iter().enumerate() {
+        for (number, &id) in pass.inputs.iter().enumerate() {
             let position = reader.leaf(id, Leaf::Input(number))?;
             reader.draft.inputs.push(position);
         }
-        for operation in &recording.operations {
+        for operation in &pass.operations {
             let lowered = lower(operation, custom)
-                .map_err(|op| TraceError::Unsupported { op, module: reader.module(recording) })?;
+                .map_err(|op| TraceError::Unsupported { op, module: reader.module() })?;
             for step in lowered {
                 reader.step(step)?;
             }
         }
-        if let Some(panicked) = &recording.panicked {
+        if let Some(panicked) = &pass.panicked {
             return Err(TraceError::Forward {
-                module: reader.module(recording),
+                module: reader.module(),
                 place: panicked.place.clone(),
                 message: panicked.message.clone(),
             });
         }
-        for (index, id) in recording.outputs.iter().enumerate() {
+        for (index, id) in pass.outputs.iter().enumerate() {
             let id = id.ok_or(TraceError::Output { index })?;
             let position = reader.position(id).map_err(|_| TraceError::Output { index })?;
             reader.draft.outputs.push(position);
@@ -172,8 +172,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The module of the parameter that was used last.
-    fn module(&self, recording: &Recording) -> Option<String> {
-        last_module(&self.draft, self.draft.steps.len(), recording)
+    fn module(&self) -> Option<String> {
+        last_module(&self.draft, self.draft.steps.len(), self.recording)
     }
 }
 

@@ -15,7 +15,7 @@ pub enum TraceError {
     #[error(
         "the forward pass stopped {}{}: {message}. A trace records shapes and no numbers: a forward pass that reads a value out of a \
          tensor (`into_scalar`, `to_data`, a branch on data) or puts tensors on a device other than its input's cannot be traced; \
-         write it with tensor operations (`mask_where`), or train it natively",
+         write it with tensor operations (`mask_where`), make tensors on `x.device()` and move captured ones there, or train it natively",
         near(module), place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default()
     )]
     Forward {

@@ -27,6 +27,7 @@ use draft::Draft;
 use momentum::momenta;
 use pair::{BATCHES, pair};
 use parameters::training;
+use quiet::quietly;
 use raise::raise;
 use resize::resize;
 
@@ -139,26 +140,30 @@ impl Tracer {
         O: Tensors,
     {
         let model = model.valid().materialize();
-        let at = |batch| -> Result<_, TraceError> {
-            let sample = resize(sample.clone(), batch, &self.axes)?;
-            let recording = record(&model, sample, &forward)?;
-            let mut draft = Draft::read(&recording, &self.custom)?;
+        let sample_at = |batch| resize(sample.clone(), batch, &self.axes);
+        let samples = BATCHES.into_iter().map(sample_at).collect::<Result<Vec<_>, _>>()?;
+        let recording = record(&model, samples, &forward)?;
+        let read = |pass| -> Result<Draft, TraceError> {
+            let mut draft = Draft::read(pass, &recording, &self.custom)?;
             raise(&mut draft);
-            Ok((draft, recording))
+            Ok(draft)
         };
-        let [a, b, c] = BATCHES.map(at);
-        let (a, b, c) = (a?, b?, c?);
-        let draft = pair([(&a.0, &a.1), (&b.0, &b.1), (&c.0, &c.1)])?;
-        let training = training(&model);
-        let momenta = self.momenta(&model, sample.clone(), &forward, &draft, &a.1)?;
-        assemble(&draft, &Sources { recording: &a.1, training, momenta, inputs: &self.names })
+        let drafts = recording.passes.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let [a, b, c] = &drafts[..] else {
+            return Err(TraceError::Capture { reason: "a pass is missing".to_owned() });
+        };
+        let draft = pair([a, b, c], &recording)?;
+        let training = quietly(|| training(&model))
+            .map_err(|panicked| TraceError::Capture { reason: panicked.message })?;
+        let momenta = self.momenta(&model, &sample, &forward, &draft, &recording)?;
+        assemble(&draft, &Sources { recording: &recording, training, momenta, inputs: &self.names })
     }
 
     /// Momentum of the batch normalisations of a draft, by the path of the running mean.
     fn momenta<M: Module, I: Tensors, O>(
         &self,
         model: &M,
-        sample: I,
+        sample: &I,
         forward: impl Fn(&M, I) -> O,
         draft: &Draft,
         recording: &Recording,

@@ -8,25 +8,22 @@ use crate::{Dim, Op, Shape, TensorType};
 /// The batch sizes of the recordings: two give the symbolic size, the third checks it. Never 1, which broadcasts.
 pub(super) const BATCHES: [usize; 3] = [2, 3, 5];
 
-/// A draft with the recording it was read from.
-pub(super) type Read<'a> = (&'a Draft, &'a Recording);
-
 /// Compares step by step.
-pub(super) fn pair(reads: [Read<'_>; 3]) -> Result<Draft, TraceError> {
-    let [(first, recording), ..] = reads;
-    let longest = reads.iter().map(|(draft, _)| draft.steps.len()).max().unwrap_or(0);
+pub(super) fn pair(drafts: [&Draft; 3], recording: &Recording) -> Result<Draft, TraceError> {
+    let [first, ..] = drafts;
+    let longest = drafts.iter().map(|draft| draft.steps.len()).max().unwrap_or(0);
     let mut steps = Vec::with_capacity(longest);
     for position in 0..longest {
         let module = || last_module(first, position, recording);
-        let [Some(a), Some(b), Some(c)] = reads.map(|(draft, _)| draft.steps.get(position)) else {
-            let ends = reads
-                .map(|(draft, _)| draft.steps.get(position).map_or("nothing".into(), |step| step.op.word()));
+        let [Some(a), Some(b), Some(c)] = drafts.map(|draft| draft.steps.get(position)) else {
+            let ends =
+                drafts.map(|draft| draft.steps.get(position).map_or("nothing".into(), |step| step.op.word()));
             return Err(TraceError::Structure { module: module(), values: at_batches(&ends) });
         };
-        steps.push(join([a, b, c], reads.map(|(_, recording)| recording), &module)?);
+        steps.push(join([a, b, c], recording, &module)?);
     }
-    if reads.iter().any(|(draft, _)| draft.outputs != first.outputs || draft.inputs != first.inputs) {
-        let outputs = reads.map(|(draft, _)| format!("outputs {:?}", draft.outputs));
+    if drafts.iter().any(|draft| draft.outputs != first.outputs || draft.inputs != first.inputs) {
+        let outputs = drafts.map(|draft| format!("outputs {:?}", draft.outputs));
         return Err(TraceError::Structure { module: None, values: at_batches(&outputs) });
     }
     Ok(Draft { steps, inputs: first.inputs.clone(), outputs: first.outputs.clone() })
@@ -35,7 +32,7 @@ pub(super) fn pair(reads: [Read<'_>; 3]) -> Result<Draft, TraceError> {
 /// One step of all three.
 fn join(
     steps: [&Step; 3],
-    recordings: [&Recording; 3],
+    recording: &Recording,
     module: &dyn Fn() -> Option<String>,
 ) -> Result<Step, TraceError> {
     let [first, ..] = steps;
@@ -57,8 +54,8 @@ fn join(
         });
     }
     if let [Some(Leaf::Data(a)), Some(Leaf::Data(b)), Some(Leaf::Data(c))] = steps.map(|step| step.leaf) {
-        let [r, s, t] = recordings;
-        if r.values.get(&a) != s.values.get(&b) || r.values.get(&a) != t.values.get(&c) {
+        let [a, b, c] = [a, b, c].map(|id| recording.values.get(&id));
+        if a != b || a != c {
             let values = at_batches(&steps.map(|step| step.output.to_string()));
             return Err(TraceError::BatchConstant { what: "a constant".into(), module: module(), values });
         }

@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// What a panic said, and where in the source.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Panicked {
     pub(super) message: String,
     pub(super) place: Option<String>,

@@ -14,6 +14,9 @@ pub(super) fn resize<I: Tensors>(
 ) -> Result<I, TraceError> {
     let mut resize = Resize { batch, axes, next: 0, problem: None };
     let sample = sample.map(&mut resize);
+    if resize.next == 0 {
+        resize.problem = Some("it holds no tensor; give the model's inputs".to_owned());
+    }
     let unknown = axes.keys().find(|&&input| input >= resize.next);
     let problem = resize.problem.or_else(|| {
         unknown.map(|input| format!("it has {} tensors; there is none of number {input}", resize.next))

@@ -114,10 +114,17 @@ fn an_output_of_another_device_is_an_error() {
 fn a_trace_inside_a_trace_is_an_error_and_does_no_harm() {
     let x = || Tensor::<2>::zeros([1, 4], &device());
     let found = trace(&net(), x(), |net, y| {
-        assert!(matches!(trace(net, x(), |net, x| net.last.forward(x)), Err(TraceError::Capture { .. })));
+        let inner = trace(net, x(), |net, x| net.last.forward(x)).unwrap_err();
+        assert!(matches!(inner, TraceError::Capture { .. }), "{inner:?}");
         net.last.forward(y)
     });
     assert_eq!(found.unwrap().len(), 4);
+}
+
+#[test]
+fn a_sample_without_tensors_is_an_error() {
+    let found = trace(&net(), (), |net, ()| net.last.weight.val()).unwrap_err();
+    assert!(found.to_string().contains("no tensor"), "{found}");
 }
 
 #[test]

@@ -107,3 +107,21 @@ fn what_something_else_reads_is_not_swallowed() -> Result<(), TraceError> {
     assert_eq!(ops(&graph).len(), 2);
     Ok(())
 }
+
+#[test]
+fn what_only_looks_like_a_layer_is_left_as_it_is() {
+    type Function = fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
+    let cases: [(Function, usize); 5] = [
+        (|x, y| x * activation::sigmoid(y), 2),
+        (|x, _| activation::softplus_with_threshold(x, 1.0, 5.0), 7),
+        (|x, y| x * activation::softplus(y, 1.0).tanh(), 3),
+        (|x, y| x / (y.abs() + 1.0), 3),
+        (|x, _| x.clone() / (x.abs() + 2.0), 3),
+    ];
+    for (function, nodes) in cases {
+        let nothing = Tensor::<1>::zeros([1], &device());
+        let x = || Tensor::<2>::zeros([1, 4], &device());
+        let graph = trace(&nothing, (x(), x()), |_, (x, y)| function(x, y)).unwrap();
+        assert_eq!(ops(&graph).len(), nodes, "{:#?}", ops(&graph));
+    }
+}
