@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::data::{cut, silenced};
+use super::rules::width;
 use super::{Attribute, AttributeKind, Cells, Dependencies, Group, Position, Side, Unprunable, kept};
-use crate::{Dim, Graph, GraphError, NodeId, Op, Range};
+use crate::{Dim, Graph, GraphError, Node, NodeId, Op, Range};
 
 /// Why positions can't be removed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -54,7 +55,8 @@ pub enum RemoveError {
 }
 
 impl Dependencies {
-    /// The graph without some positions: every member is cut, every attribute follows. `graph` must be the one that was analysed.
+    /// The graph without some positions: every member is cut, every attribute follows. `graph` must be the one that was analysed, with its
+    /// weights or others.
     ///
     /// # Errors
     /// [`RemoveError`] for a position that doesn't exist or must stay, and when nothing would be left of an axis.
@@ -67,27 +69,11 @@ impl Dependencies {
         removed.iter().try_for_each(|position| self.check(*position))?;
         let mut smaller = graph.clone();
         for (id, node) in &mut smaller.nodes {
-            let changed = || RemoveError::Changed { node: node.name.clone() };
-            let cells = self.cells.get(id).ok_or_else(changed)?;
-            if cells.len() != node.output.shape.rank() {
-                return Err(changed());
-            }
-            let mut keeps = Vec::with_capacity(cells.len());
-            for (axis, (cells, dim)) in cells.iter().zip(node.output.shape.dims()).enumerate() {
-                let keep: Vec<usize> = kept(cells, &removed).collect();
-                if keep.is_empty() && !cells.is_empty() {
-                    let size = cells.len();
-                    return Err(RemoveError::Empty { node: node.name.clone(), axis, size });
-                }
-                if cells.len() != super::rules::width(*dim) {
-                    return Err(changed());
-                }
-                keeps.push((keep.len() < cells.len()).then_some(keep));
-            }
+            let keeps = self.keeps(*id, node, &removed)?;
             for (axis, keep) in keeps.iter().enumerate() {
-                if let Some(keep) = keep {
-                    let size = node.output.shape.dim(axis).map(|dim| sized(dim, keep.len()));
-                    node.output.shape = node.output.shape.clone().with(axis, size.ok_or_else(changed)?);
+                if let (Some(keep), Some(dim)) = (keep, node.output.shape.dim(axis)) {
+                    node.output.shape =
+                        std::mem::take(&mut node.output.shape).with(axis, sized(dim, keep.len()));
                 }
             }
             if keeps.iter().any(Option::is_some)
@@ -103,6 +89,28 @@ impl Dependencies {
         attributes.values().try_for_each(|attribute| self.follow(&mut smaller, attribute, &removed))?;
         smaller.validate()?;
         Ok(smaller)
+    }
+
+    /// For every axis of a node the indices that are left, or `None` if all are.
+    fn keeps(
+        &self,
+        id: NodeId,
+        node: &Node,
+        removed: &BTreeSet<Position>,
+    ) -> Result<Vec<Option<Vec<usize>>>, RemoveError> {
+        let dims = node.output.shape.dims();
+        let cells = self.cells.get(&id).filter(|cells| {
+            cells.len() == dims.len() && cells.iter().zip(dims).all(|(cells, dim)| cells.len() == width(*dim))
+        });
+        let cells = cells.ok_or_else(|| RemoveError::Changed { node: node.name.clone() })?;
+        let keep = |(axis, cells): (usize, &Cells)| {
+            let (left, size) = (kept(cells, removed).collect::<Vec<_>>(), cells.len());
+            if left.is_empty() && size > 0 {
+                return Err(RemoveError::Empty { node: node.name.clone(), axis, size });
+            }
+            Ok((left.len() < size).then_some(left))
+        };
+        cells.iter().enumerate().map(keep).collect()
     }
 
     /// The graph with zeros in everything that makes, shifts or scales some positions. Where a group is not

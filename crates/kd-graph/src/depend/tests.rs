@@ -1,84 +1,15 @@
 //! Groups of small graphs, by hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod net;
+
 use burn::tensor::TensorData;
 
 use super::*;
 use crate::{
-    Activation, Attention, BatchNorm, Binary, Conv, Dim, Op, PadMode, Range, Reduction, Role, Scalar, Shape,
-    TensorType,
+    Activation, Attention, Binary, Dim, Op, PadMode, Range, Reduction, Role, Scalar, Shape, TensorType,
 };
-
-/// A graph in the making; weights count up, so that what is cut can be recognised.
-#[derive(Default)]
-pub(super) struct Net(pub(super) Graph);
-
-impl Net {
-    fn input(&mut self, sizes: &[usize]) -> NodeId {
-        let name = self.0.free_name("input");
-        self.0.input(&name, TensorType::float(Shape::batched(sizes.iter().copied()))).unwrap()
-    }
-
-    fn parameter(&mut self, name: &str, sizes: &[usize]) -> NodeId {
-        let count = sizes.iter().product::<usize>();
-        let data = TensorData::new((0..count).map(|i| i as f32).collect(), sizes.to_vec());
-        self.0.parameter(name, Role::Weight, data).unwrap()
-    }
-
-    fn op(&mut self, op: Op, inputs: &[NodeId]) -> NodeId {
-        let name = self.0.free_name(&op.word());
-        self.0.add(&name, op, inputs).unwrap()
-    }
-
-    /// A 1x1 convolution with bias.
-    fn conv(&mut self, name: &str, x: NodeId, out: usize, groups: usize) -> NodeId {
-        let channels = self.channels(x, 1);
-        let weight = self.parameter(&format!("{name}.weight"), &[out, channels / groups, 1, 1]);
-        let bias = self.parameter(&format!("{name}.bias"), &[out]);
-        let conv = Conv { stride: vec![1; 2], padding: vec![(0, 0); 2], dilation: vec![1; 2], groups };
-        self.0.add(name, Op::Conv(conv), &[x, weight, bias]).unwrap()
-    }
-
-    fn linear(&mut self, name: &str, x: NodeId, out: usize) -> NodeId {
-        let rank = self.0.node(x).unwrap().output().shape.rank();
-        let into = self.channels(x, rank - 1);
-        let weight = self.parameter(&format!("{name}.weight"), &[into, out]);
-        let bias = self.parameter(&format!("{name}.bias"), &[out]);
-        self.0.add(name, Op::Linear, &[x, weight, bias]).unwrap()
-    }
-
-    fn norm(&mut self, name: &str, x: NodeId) -> NodeId {
-        let channels = self.channels(x, 1);
-        let parameters = ["gamma", "beta", "mean", "var"]
-            .map(|part| self.parameter(&format!("{name}.{part}"), &[channels]));
-        let inputs: Vec<_> = [x].into_iter().chain(parameters).collect();
-        self.0.add(name, Op::BatchNorm(BatchNorm { epsilon: 1e-5, momentum: None }), &inputs).unwrap()
-    }
-
-    fn slice(&mut self, x: NodeId, axis: usize, start: usize, end: usize) -> NodeId {
-        let dims = self.0.node(x).unwrap().output().shape.dims().to_vec();
-        let mut ranges: Vec<_> = dims.into_iter().map(Range::all).collect();
-        ranges[axis] = Range { start: Dim::Fixed(start), end: Dim::Fixed(end), step: 1 };
-        self.op(Op::Slice { ranges }, &[x])
-    }
-
-    fn reshape(&mut self, x: NodeId, sizes: &[usize]) -> NodeId {
-        self.op(Op::Reshape { shape: Shape::batched(sizes.iter().copied()) }, &[x])
-    }
-
-    fn permute(&mut self, x: NodeId, axes: &[usize]) -> NodeId {
-        self.op(Op::Permute { axes: axes.to_vec() }, &[x])
-    }
-
-    fn channels(&self, x: NodeId, axis: usize) -> usize {
-        self.0.node(x).unwrap().output().shape.dim(axis).unwrap().fixed().unwrap()
-    }
-
-    fn end(&mut self, x: NodeId) -> Dependencies {
-        self.0.set_outputs(&[x]).unwrap();
-        self.0.dependencies()
-    }
-}
+use net::Net;
 
 fn relu() -> Op {
     Op::Activation(Activation::Relu)
@@ -464,6 +395,24 @@ fn tied_weights_are_one_member_under_both_paths() {
     );
     each_position_can_go(&net.0, &dependencies);
     assert_eq!(prunable(&dependencies)[0].members.len(), 1);
+}
+
+#[test]
+fn the_reading_side_is_found_behind_masks_and_permutations() {
+    let mut net = Net::default();
+    let x = net.input(&[4]);
+    let (weight, mask) = (net.parameter("weight", &[4, 4]), net.parameter("mask", &[4, 4]));
+    let masked = net.op(Op::Binary(Binary::Mul), &[weight, mask]);
+    let turned = net.permute(masked, &[1, 0]);
+    let y = net.op(Op::Linear, &[x, turned]);
+    let dependencies = net.end(y);
+    for name in ["weight", "mask"] {
+        let side = |axis| {
+            let group = dependencies.groups_of(name, axis).unwrap()[0];
+            group.member(net.0.find(name).unwrap(), axis).unwrap().side
+        };
+        assert_eq!([side(0), side(1)], [Side::Output, Side::Input]);
+    }
 }
 
 #[test]

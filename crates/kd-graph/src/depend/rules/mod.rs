@@ -152,18 +152,31 @@ impl<'g> Walk<'g> {
 
     /// Says that an axis of a weight, and of what it is made of by masks and the like, is what the layer reads.
     fn reads(&mut self, node: &Node, input: usize, axis: usize) {
-        let Some(&weight) = node.inputs.get(input) else { return };
         let graph = self.graph;
-        let mut pending = vec![weight];
-        while let Some(id) = pending.pop() {
+        let mut pending: Vec<_> = node.inputs.get(input).map(|&weight| (weight, axis)).into_iter().collect();
+        while let Some((id, axis)) = pending.pop() {
             let Some(found) = graph.nodes.get(&id) else { continue };
-            if found.op.is_leaf() {
-                self.reading.insert((id, axis));
+            match &found.op {
+                op if op.is_leaf() => drop(self.reading.insert((id, axis))),
+                Op::Permute { axes } => {
+                    pending.extend(found.inputs.first().copied().zip(axes.get(axis).copied()))
+                }
+                Op::Activation(_)
+                | Op::Unary(_)
+                | Op::Binary(_)
+                | Op::Literal { .. }
+                | Op::Clamp { .. }
+                | Op::Where
+                | Op::MaskFill { .. }
+                | Op::Cast { .. }
+                | Op::Dropout { .. }
+                | Op::Custom { .. } => {
+                    let shape = |id| graph.nodes.get(id).map(|node| &node.output.shape);
+                    let alike = found.inputs.iter().filter(|input| shape(input) == Some(&found.output.shape));
+                    pending.extend(alike.map(|input| (*input, axis)));
+                }
+                _ => {}
             }
-            let alike = |id: &&NodeId| {
-                graph.nodes.get(id).is_some_and(|input| input.output.shape == found.output.shape)
-            };
-            pending.extend(found.inputs.iter().filter(alike));
         }
     }
 }
