@@ -57,7 +57,7 @@ impl Module for GraphModule {
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.map_weights(|weight| weight.to_device(device)).on(device)
+        self.map_weights(|weight| weight.moved_to(device)).on(device)
     }
 
     fn train(mut self) -> Self {

@@ -174,7 +174,7 @@ impl Weight {
         each!(self, param => param.collect_devices(devices))
     }
 
-    pub(super) fn to_device(self, device: &Device) -> Self {
+    pub(super) fn moved_to(self, device: &Device) -> Self {
         each!(self, param => wrap Module::to_device(param, device))
     }
 
