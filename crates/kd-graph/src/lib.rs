@@ -6,6 +6,7 @@ mod display;
 mod edit;
 mod graph;
 mod infer;
+mod kernels;
 mod module;
 mod op;
 mod rewrite;
