@@ -23,7 +23,7 @@ pub use edit::Edit;
 pub use graph::{Graph, GraphError, Node, NodeId, Unseen};
 pub use infer::{InferError, infer};
 pub use module::{
-    GraphModule, Kernel, Kernels, ModuleError, RunError, TrainingReport, Unwritten, Value, ValueError,
+    Engine, GraphModule, Kernel, Kernels, ModuleError, RunError, TrainingReport, Unwritten, Value, ValueError,
     WriteBackError, compare_training,
 };
 pub use op::{

@@ -16,7 +16,7 @@ fn leaf<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     let device = Device::flex();
     device.seed(seed);
     let values = Tensor::random(shape, Distribution::Normal(0.1, 1.0), &device);
-    values.to_device(&device.autodiff()).require_grad()
+    values.autodiff().require_grad()
 }
 
 fn close<const D: usize>(what: &str, ours: Tensor<D>, burns: Tensor<D>, tolerance: f32) {
@@ -88,7 +88,7 @@ fn convolutions_are_burns() {
 #[test]
 fn a_frozen_weight_gets_no_gradient_and_the_input_still_does() {
     let (shape, kernel, window) = WINDOWS[0];
-    let (x, w) = (leaf(shape, 1), leaf(kernel, 2).detach());
+    let (x, w) = (leaf(shape, 1), leaf(kernel, 2).inner().autodiff());
     let y = Dispatch::chain_conv(
         x.clone().into_dispatch(),
         w.clone().into_dispatch(),

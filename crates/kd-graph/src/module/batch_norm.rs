@@ -1,7 +1,7 @@
 //! Batch norm: statistics of the batch in training, running ones in evaluation.
 
 use burn::backend::ops::ModuleOps;
-use burn::backend::{Dispatch, TensorMetadata};
+use burn::backend::{Dispatch, DispatchTensor, TensorMetadata};
 use burn::tensor::{Device, Tensor};
 
 use super::ops::Args;
@@ -25,30 +25,50 @@ pub(super) fn run(module: &GraphModule, norm: &Norm, mut args: Args, node: &str)
     let variance = args.float().map_err(wrong)?;
     let epsilon = norm.attributes.epsilon;
 
-    let enabled = norm.state.is_none_or(|state| module.is_training(state.flag));
-    if !(enabled && is_autodiff(&x)) {
+    let Some(training) = training(module, norm, &x, node)? else {
         return Ok(Value::Float(Dispatch::batch_norm(x, gamma, beta, mean, variance, epsilon)));
-    }
-
-    let state = norm.state.ok_or_else(|| RunError::Statistics { node: node.to_owned() })?;
-    let momentum = norm.attributes.momentum.ok_or_else(|| RunError::Momentum { node: node.to_owned() })?;
+    };
     let device = Device::new(x.device());
     drop((mean, variance));
     let result = Dispatch::batch_norm_train(x, gamma, beta, epsilon);
     let batch = [Tensor::from_dispatch(result.mean), Tensor::from_dispatch(result.variance)];
-    update(module, state, batch, momentum, &device);
+    training.update(module, batch, &device);
     Ok(Value::Float(result.output))
 }
 
-/// Both statistics are read before either is written, as burn's layer does.
-fn update(module: &GraphModule, state: State, batch: [Tensor<1>; 2], momentum: f64, device: &Device) {
-    let weights = [state.mean, state.variance];
-    let states = weights.map(|index| module.weights.get(index).and_then(|weight| weight.running()));
-    let moved = states.map(|state| state.map(|state| state.value_sync().to_device(device)));
-    for ((state, running), batch) in states.into_iter().zip(moved).zip(batch) {
-        if let (Some(state), Some(running)) = (state, running) {
-            let running = running.mul_scalar(1.0 - momentum).add(batch.detach().mul_scalar(momentum));
-            state.update(running.detach());
+/// A batch norm that takes the batch's statistics.
+pub(super) struct Training {
+    state: State,
+    momentum: f64,
+}
+
+/// Whether a batch norm trains with this input.
+pub(super) fn training(
+    module: &GraphModule,
+    norm: &Norm,
+    x: &DispatchTensor,
+    node: &str,
+) -> Result<Option<Training>, RunError> {
+    if !(is_autodiff(x) && norm.state.is_none_or(|state| module.is_training(state.flag))) {
+        return Ok(None);
+    }
+    let state = norm.state.ok_or_else(|| RunError::Statistics { node: node.to_owned() })?;
+    let momentum = norm.attributes.momentum.ok_or_else(|| RunError::Momentum { node: node.to_owned() })?;
+    Ok(Some(Training { state, momentum }))
+}
+
+impl Training {
+    /// Moves the running statistics. Both are read before either is written, as burn's layer does.
+    pub(super) fn update(&self, module: &GraphModule, batch: [Tensor<1>; 2], device: &Device) {
+        let Self { state, momentum } = *self;
+        let weights = [state.mean, state.variance];
+        let states = weights.map(|index| module.weights.get(index).and_then(|weight| weight.running()));
+        let moved = states.map(|state| state.map(|state| state.value_sync().to_device(device)));
+        for ((state, running), batch) in states.into_iter().zip(moved).zip(batch) {
+            if let (Some(state), Some(running)) = (state, running) {
+                let running = running.mul_scalar(1.0 - momentum).add(batch.detach().mul_scalar(momentum));
+                state.update(running.detach());
+            }
         }
     }
 }

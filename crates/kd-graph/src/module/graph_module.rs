@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::module::{Flag, Param};
 use burn::tensor::{Device, TensorData};
 
+use super::engine::{Engine, Fused};
 use super::plan::Plan;
 use super::weight::Weight;
 use super::{Kernels, ModuleError, Value, ValueError};
@@ -54,6 +55,10 @@ pub struct GraphModule {
     /// Never on an autodiff device: burn takes such tensors for constants.
     pub(super) constants: Vec<Value>,
     pub(super) device: Device,
+    pub(super) engine: Engine,
+    pub(super) recompute: bool,
+    /// Shared by clones: it depends on the graph alone.
+    pub(super) fused: Fused,
 }
 
 /// A module path, and the kind of the struct that holds the last segment.
@@ -117,6 +122,9 @@ impl GraphModule {
             weights,
             constants,
             device: device.clone(),
+            engine: Engine::default(),
+            recompute: false,
+            fused: Fused::default(),
             graph: Arc::new(graph),
         })
     }

@@ -10,15 +10,19 @@
 //! | `plan` | from graph to steps |
 //! | `run` | the executor |
 //! | `ops/` | what a step calls, a file for every family |
+//! | `engine`, `fuse`, `chain` | our own kernels in the place of whole runs of layers |
 //! | `batch_norm`, `dropout` | the layers that train otherwise than they evaluate |
 //! | `burn_module` | burn's `Module` trait |
 //! | `write_back`, `compare` | back to the user's struct |
 
 mod batch_norm;
 mod burn_module;
+mod chain;
 mod compare;
 mod dropout;
+mod engine;
 mod error;
+mod fuse;
 mod graph_module;
 mod kernel;
 mod ops;
@@ -29,6 +33,7 @@ mod weight;
 mod write_back;
 
 pub use compare::{TrainingReport, compare_training};
+pub use engine::Engine;
 pub use error::{ModuleError, RunError, ValueError};
 pub use graph_module::GraphModule;
 pub use kernel::{Kernel, Kernels};

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::fuse::Chain;
 use super::{Kernel, Kernels, ModuleError};
 use crate::{BatchNorm, Graph, NodeId, Op, Scalar, TensorType};
 
 /// Everything that a run needs to know, worked out once: no look-up by name or node is left.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// What the caller gives; input `i` goes to slot `i`.
     pub inputs: Vec<Input>,
@@ -21,7 +22,7 @@ pub(super) struct Plan {
     pub places: HashMap<NodeId, Arg>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Input {
     pub node: NodeId,
     pub name: String,
@@ -30,7 +31,7 @@ pub(super) struct Input {
 
 /// One call. It takes its arguments from slots, weights and constants, and puts its result in a slot: whoever replaces a run of nodes by
 /// one fused call replaces their steps by one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Step {
     pub node: NodeId,
     pub name: String,
@@ -52,7 +53,7 @@ pub(super) enum Arg {
 }
 
 /// What a step calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Work {
     /// burn's operation.
     Op(Op),
@@ -60,6 +61,8 @@ pub(super) enum Work {
     BatchNorm(Norm),
     /// Dropout.
     Dropout { rate: f64, flag: usize },
+    /// A run of nodes on our kernels.
+    Chain(Arc<Chain>),
     /// An operation of the user.
     Custom { kernel: Arc<dyn Kernel>, attributes: Vec<Scalar> },
 }
@@ -166,7 +169,7 @@ impl Plan {
     }
 
     /// From back to front: the first time that a slot is met is its last use, and a result never met is not kept.
-    fn mark_last_uses(&mut self) {
+    pub(super) fn mark_last_uses(&mut self) {
         let mut met = vec![false; self.slots];
         let mut mark = |args: &mut Vec<Arg>| {
             for arg in args.iter_mut().rev() {

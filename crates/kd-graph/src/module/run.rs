@@ -4,8 +4,8 @@ use burn::backend::{DeviceSettings, Dispatch, DispatchDevice, TensorMetadata, ge
 use burn::tensor::Tensor;
 
 use super::ops::Args;
-use super::plan::{Arg, Step, Work};
-use super::{GraphModule, RunError, Value, batch_norm, dropout, ops};
+use super::plan::{Arg, Plan, Step, Work};
+use super::{GraphModule, RunError, Value, batch_norm, chain, dropout, ops};
 use crate::{Dim, NodeId};
 
 /// What holds for a whole run.
@@ -30,7 +30,7 @@ impl GraphModule {
     /// # Errors
     /// [`RunError`] for inputs of another number, kind, shape or device, and for a batch norm that can't be trained.
     pub fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>, RunError> {
-        self.execute(inputs, None)
+        self.execute(inputs, &self.plan_for(Some(&[])), None)
     }
 
     /// As [`run`](Self::run), and calls `observe` with every node's result as soon as it is there: inputs, then operations in
@@ -43,7 +43,7 @@ impl GraphModule {
         inputs: Vec<Value>,
         mut observe: impl FnMut(NodeId, &Value),
     ) -> Result<Vec<Value>, RunError> {
-        self.execute(inputs, Some(&mut observe))
+        self.execute(inputs, &self.plan_for(None), Some(&mut observe))
     }
 
     /// As [`run`](Self::run), and hands out the results of some nodes, in the order asked for. Any node can be tapped, also parameters
@@ -83,11 +83,12 @@ impl GraphModule {
             Arg::Constant(index) => self.constants.get(*index).cloned(),
         };
         let mut values: Vec<Option<Value>> = taps.iter().map(held).collect();
-        let outputs = self.run_observed(inputs, |node, value| {
+        let mut keep = |node, value: &Value| {
             for (slot, _) in values.iter_mut().zip(taps).filter(|(_, tap)| **tap == node) {
                 *slot = Some(value.clone());
             }
-        })?;
+        };
+        let outputs = self.execute(inputs, &self.plan_for(Some(taps)), Some(&mut keep))?;
         let named = values
             .into_iter()
             .zip(taps)
@@ -108,16 +109,21 @@ impl GraphModule {
         first.float().map_err(|source| RunError::Output { index: 0, source })
     }
 
-    fn execute(&self, inputs: Vec<Value>, mut observe: Observer) -> Result<Vec<Value>, RunError> {
+    fn execute(
+        &self,
+        inputs: Vec<Value>,
+        plan: &Plan,
+        mut observe: Observer,
+    ) -> Result<Vec<Value>, RunError> {
         let context = self.context(&inputs)?;
-        let mut slots: Vec<Option<Value>> = vec![None; self.plan.slots];
-        for ((slot, value), input) in slots.iter_mut().zip(inputs).zip(&self.plan.inputs) {
+        let mut slots: Vec<Option<Value>> = vec![None; plan.slots];
+        for ((slot, value), input) in slots.iter_mut().zip(inputs).zip(&plan.inputs) {
             if let Some(observe) = &mut observe {
                 observe(input.node, &value);
             }
             *slot = Some(value);
         }
-        for step in &self.plan.steps {
+        for step in &plan.steps {
             let value = self.call(step, &mut slots, &context)?;
             if let Some(observe) = &mut observe {
                 observe(step.node, &value);
@@ -126,7 +132,7 @@ impl GraphModule {
                 *slot = Some(value);
             }
         }
-        let outputs = self.plan.outputs.iter().filter_map(|arg| self.fetch(*arg, &mut slots));
+        let outputs = plan.outputs.iter().filter_map(|arg| self.fetch(*arg, &mut slots));
         Ok(outputs.collect())
     }
 
@@ -139,6 +145,7 @@ impl GraphModule {
             Work::Dropout { rate, flag } => {
                 dropout::run(*rate, self.is_training(*flag), Args::new(args)).map_err(wrong)
             }
+            Work::Chain(chain) => chain::run(self, chain, Args::new(args), &step.name),
             Work::Custom { kernel, attributes } => kernel.run(args, attributes).map_err(wrong),
         }
     }

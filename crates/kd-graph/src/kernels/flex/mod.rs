@@ -1,6 +1,7 @@
 //! The chains on flex, by `kd-kernels`.
 
 mod conv;
+mod fold;
 mod linear;
 mod norm;
 mod pool;
@@ -10,6 +11,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use burn_flex::{FlexTensor, Layout};
 use kd_kernels::{KernelError, elementwise};
+
+pub(crate) use fold::{FoldCache, evaluate};
 
 use super::layout::{channels_last, dims, images};
 use super::ops::{ChainGradients, Chains, Maybe, Norm, Pooling, SavedNorm, Window};

@@ -47,7 +47,7 @@ impl Args {
     }
 
     /// The next argument, if there is one: floats.
-    pub(super) fn optional_float(&mut self) -> Result<Option<DispatchTensor>, Reason> {
+    pub(in super::super) fn optional_float(&mut self) -> Result<Option<DispatchTensor>, Reason> {
         if self.values.len() == 0 { Ok(None) } else { self.float().map(Some) }
     }
 

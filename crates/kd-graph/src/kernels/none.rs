@@ -1,0 +1,21 @@
+//! Without flex there are no kernels to fold into.
+
+use burn::backend::DispatchTensor;
+
+use super::{Norm, Window};
+
+/// Nothing to keep.
+#[derive(Debug, Default)]
+pub(crate) struct FoldCache;
+
+/// Never: the caller goes on with burn's operations.
+pub(crate) fn evaluate(
+    _cache: &FoldCache,
+    _conv: Option<(&DispatchTensor, Window)>,
+    _x: &DispatchTensor,
+    _parts: &[DispatchTensor; 4],
+    _residual: Option<&DispatchTensor>,
+    _norm: Norm,
+) -> Option<DispatchTensor> {
+    None
+}
