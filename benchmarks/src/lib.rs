@@ -1,6 +1,7 @@
 //! What the measuring programs share: MNIST on disk, test errors, a log.
 
 mod compare;
+mod peer;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -13,6 +14,7 @@ use kd_data::{Augment, ImageDataset, Images, Loader, LoaderSettings, Normalise, 
 use kd_train::HostBatch;
 
 pub use compare::{Candidate, Comparison};
+pub use peer::Peer;
 
 /// Opens a dataset without downloading anything.
 ///
