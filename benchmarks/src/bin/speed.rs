@@ -131,7 +131,7 @@ fn training<N: Net>(model: N, images: Tensor<4>, labels: Tensor<1, Int>) -> Box<
         let current = model.take().context("a step failed before")?;
         let gradients = loss.forward(current.logits(images.clone())?, labels.clone()).backward();
         let gradients = GradientsParams::from_grads(gradients, &current);
-        model = Some(optimizer.step(0.01.into(), current, gradients));
+        model = Some(optimizer.step(0.01, current, gradients));
         Ok(())
     })
 }
