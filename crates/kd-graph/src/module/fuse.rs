@@ -37,22 +37,21 @@ pub(super) enum Chain {
 impl Plan {
     /// The same plan with chains in place of what kernels can compute. The results of `kept` nodes stay visible.
     pub(super) fn fused(&self, graph: &Graph, kept: &HashSet<NodeId>) -> Self {
-        let fuser = Fuser { graph, kept, plan: self, readers: readers(graph) };
-        let mut inside = HashSet::new();
+        let mut fuser = Fuser { graph, kept, plan: self, readers: readers(graph), taken: HashSet::new() };
         let mut ends: HashMap<NodeId, (Chain, Vec<Arg>)> = HashMap::new();
         for step in &self.steps {
-            if inside.contains(&step.node) || ends.contains_key(&step.node) {
+            if fuser.taken.contains(&step.node) {
                 continue;
             }
             if let Some((nodes, chain, args)) = fuser.chain(step) {
                 let end = nodes.last().copied().unwrap_or(step.node);
-                inside.extend(nodes);
-                inside.remove(&end);
+                fuser.taken.extend(nodes);
                 ends.insert(end, (chain, args));
             }
         }
+        let inside = |node: &NodeId| fuser.taken.contains(node) && !ends.contains_key(node);
         let mut plan = self.clone();
-        plan.steps.retain(|step| !inside.contains(&step.node));
+        plan.steps.retain(|step| !inside(&step.node));
         for step in &mut plan.steps {
             if let Some((chain, args)) = ends.remove(&step.node) {
                 step.work = Work::Chain(chain.into());
@@ -78,6 +77,8 @@ struct Fuser<'a> {
     kept: &'a HashSet<NodeId>,
     plan: &'a Plan,
     readers: HashMap<NodeId, usize>,
+    /// Nodes that are part of a chain already: of two chains that meet in a sum, the first one has it.
+    taken: HashSet<NodeId>,
 }
 
 impl<'a> Fuser<'a> {
@@ -121,7 +122,7 @@ impl<'a> Fuser<'a> {
         if self.readers.get(&id) != Some(&1) || self.kept.contains(&id) {
             return None;
         }
-        self.graph.users(id).next()
+        self.graph.users(id).next().filter(|(reader, _)| !self.taken.contains(reader))
     }
 
     /// A batch norm right behind, with its attributes and the arguments besides its input.

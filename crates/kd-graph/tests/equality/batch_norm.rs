@@ -6,7 +6,7 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use kd_graph::{BatchNorm, Graph, GraphModule, Op, Role, RunError, Shape, TensorType, Value};
 
-use crate::model::{assert_all_same, assert_same, gradients, loss, noise};
+use crate::model::{assert_all_same, assert_same, burns, gradients, loss, noise};
 use crate::support::take;
 
 const CHANNELS: usize = 3;
@@ -63,7 +63,7 @@ fn training_and_evaluation_are_burns_step_by_step() {
     let device = Device::flex().autodiff();
     for size in [1, 7] {
         let (mut model, mut module) =
-            (model(&device), GraphModule::new(graph(Some(MOMENTUM)), &device).unwrap());
+            (model(&device), burns(graph(Some(MOMENTUM)), &device).unwrap());
         let (mut native, mut ours) = (SgdConfig::new().init(), SgdConfig::new().init());
         for step in 0..4 {
             let x = batch(size, step, &device);
@@ -89,7 +89,7 @@ fn training_and_evaluation_are_burns_step_by_step() {
 #[test]
 fn a_module_on_a_plain_device_evaluates_and_moves_nothing() {
     let device = Device::flex();
-    let (model, module) = (model(&device), GraphModule::new(graph(None), &device).unwrap());
+    let (model, module) = (model(&device), burns(graph(None), &device).unwrap());
     let x = batch(7, 1, &device);
     assert_same(&run(&module, &x).into_data(), &model.norm.forward(x).into_data(), "evaluation");
     assert_statistics(&module, &model, "untouched");
@@ -99,12 +99,12 @@ fn a_module_on_a_plain_device_evaluates_and_moves_nothing() {
 fn a_frozen_module_evaluates_on_the_training_device_as_burns() {
     let device = Device::flex().autodiff();
     let model = model(&device).freeze();
-    let module = GraphModule::new(graph(Some(MOMENTUM)), &device).unwrap().freeze();
+    let module = burns(graph(Some(MOMENTUM)), &device).unwrap().freeze();
     let x = batch(7, 1, &device);
     assert_same(&run(&module, &x).into_data(), &model.norm.forward(x).into_data(), "frozen");
     assert_statistics(&module, &model, "untouched");
     let group = burn::module::ParamGroup::from_path("norm.training");
-    let by_path = GraphModule::new(graph(Some(MOMENTUM)), &device).unwrap().freeze_group(group);
+    let by_path = burns(graph(Some(MOMENTUM)), &device).unwrap().freeze_group(group);
     run(&by_path, &batch(7, 2, &device));
     assert_statistics(&by_path, &model, "frozen by path");
 }
@@ -112,7 +112,7 @@ fn a_frozen_module_evaluates_on_the_training_device_as_burns() {
 #[test]
 fn clones_share_running_statistics_and_valid_copies_them_as_in_burn() {
     let device = Device::flex().autodiff();
-    let module = GraphModule::new(graph(Some(MOMENTUM)), &device).unwrap();
+    let module = burns(graph(Some(MOMENTUM)), &device).unwrap();
     let (clone, copy) = (module.clone(), module.valid().train());
     run(&module, &batch(7, 1, &device));
     let mean = |module: &GraphModule| module.weight("norm.running_mean").unwrap().data().unwrap();
@@ -124,7 +124,7 @@ fn clones_share_running_statistics_and_valid_copies_them_as_in_burn() {
 #[test]
 fn a_norm_without_momentum_cannot_be_trained_and_says_what_to_set() {
     let device = Device::flex().autodiff();
-    let module = GraphModule::new(graph(None), &device).unwrap();
+    let module = burns(graph(None), &device).unwrap();
     let x = batch(2, 1, &device);
     let error = module.run(vec![x.clone().into()]).unwrap_err();
     assert_eq!(error, RunError::Momentum { node: "norm".into() });
@@ -143,10 +143,10 @@ fn a_norm_whose_statistics_are_computed_evaluates_but_cannot_be_trained() {
     let norm = graph.add("norm", op, &[x, one, one, one, two]).unwrap();
     graph.set_outputs(&[norm]).unwrap();
     let device = Device::flex();
-    let module = GraphModule::new(graph.clone(), &device).unwrap();
+    let module = burns(graph.clone(), &device).unwrap();
     assert!(module.run(vec![batch(2, 1, &device).into()]).is_ok());
     let device = device.autodiff();
-    let module = GraphModule::new(graph, &device).unwrap();
+    let module = burns(graph, &device).unwrap();
     let error = module.run(vec![batch(2, 1, &device).into()]).unwrap_err();
     assert_eq!(error, RunError::Statistics { node: "norm".into() });
 }

@@ -6,7 +6,12 @@ use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use kd_graph::{GraphModule, Kind, Tensors, Value};
+use kd_graph::{Engine, Graph, GraphModule, Kind, ModuleError, Tensors, Value};
+
+/// A module that runs on burn's own operations, to be compared bit for bit.
+pub fn burns(graph: Graph, device: &Device) -> Result<GraphModule, ModuleError> {
+    Ok(GraphModule::new(graph, device)?.with_engine(Engine::Burn))
+}
 
 /// Numbers in -2..2, the same for the same seed.
 pub fn noise(seed: u64) -> impl Iterator<Item = f32> {
@@ -111,7 +116,7 @@ pub fn same_model<M: Module, I: Tensors, O: Tensors>(
 ) {
     let device = Device::flex();
     let graph = kd_graph::trace(model, input(1, 0, &device), &forward).unwrap();
-    let module = GraphModule::new(graph, &device).unwrap();
+    let module = burns(graph, &device).unwrap();
     let evaluated = model.valid();
     for batch in [1, 7] {
         let expected = Value::all(forward(&evaluated, input(batch, 1, &device)));

@@ -1,5 +1,6 @@
 //! Elements that move.
 
+use crate::model::burns;
 use burn::tensor::{Int, Tensor, s};
 use kd_graph::{Dim, Kind, Op, PadMode, Range, Scalar, Shape, Value};
 
@@ -111,7 +112,7 @@ fn constants_of_every_kind() {
         let full = graph.add("full", Op::Full { shape: dims(&[B, 3]), value }, &[]).unwrap();
         graph.set_outputs(&[full]).unwrap();
         let device = burn::tensor::Device::flex().autodiff();
-        let module = kd_graph::GraphModule::new(graph, &device).unwrap();
+        let module = burns(graph, &device).unwrap();
         let found = module.run(vec![Tensor::<2>::zeros([7, 2], &device).into()]).unwrap().remove(0);
         let expected: Value = match kind {
             Kind::Float => Tensor::<2>::full([7, 3], 0.25, &device).into(),

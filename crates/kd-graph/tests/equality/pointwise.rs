@@ -1,5 +1,6 @@
 //! Functions of every element.
 
+use crate::model::burns;
 use burn::tensor::{Bool, FloatDType, Int, IntDType, Tensor};
 use kd_graph::{Binary, Kind, Op, Scalar, Unary, Value};
 
@@ -185,7 +186,7 @@ fn casts_between_all_kinds_and_precisions() {
     let device = burn::tensor::Device::flex();
     let x = Tensor::<2>::from_data([[0.1, 1.0 / 3.0]], &device);
     let found: Tensor<2> =
-        kd_graph::GraphModule::new(there_and_back, &device).unwrap().forward(x.clone()).unwrap();
+        burns(there_and_back, &device).unwrap().forward(x.clone()).unwrap();
     let expected = x.cast(FloatDType::F16).cast(FloatDType::F32);
     assert_eq!(found.into_data(), expected.into_data());
 }

@@ -1,5 +1,6 @@
 //! Records of graphs and of burn's structs are the same.
 
+use crate::model::burns;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm as Norm, BatchNormConfig, Linear, LinearConfig};
@@ -92,7 +93,7 @@ fn output(module: &GraphModule, x: Tensor<4>) -> TensorData {
 #[test]
 fn a_graphs_record_loads_into_the_struct_and_the_structs_into_the_graph() {
     let device = Device::flex();
-    let module = GraphModule::new(graph(), &device).unwrap();
+    let module = burns(graph(), &device).unwrap();
     let x = image(&device);
     let bytes = module.clone().into_record().into_bytes().unwrap();
     let net = Net::new(3, &device).load_record(ModuleRecord::from_bytes(bytes).unwrap());
@@ -107,7 +108,7 @@ fn a_graphs_record_loads_into_the_struct_and_the_structs_into_the_graph() {
 #[test]
 fn a_record_for_another_graph_is_refused_with_what_does_not_fit() {
     let device = Device::flex();
-    let module = GraphModule::new(graph(), &device).unwrap();
+    let module = burns(graph(), &device).unwrap();
     let error = module.clone().try_load_record(Net::new(5, &device).into_record()).unwrap_err().to_string();
     assert!(error.contains("fc.weight") && error.contains("shape mismatch"), "{error}");
     let foreign = LinearConfig::new(4, 3).init(&device).into_record();
@@ -118,7 +119,7 @@ fn a_record_for_another_graph_is_refused_with_what_does_not_fit() {
 #[test]
 fn weights_go_back_into_the_struct_and_what_does_not_fit_is_listed() {
     let device = Device::flex().autodiff();
-    let module = GraphModule::new(graph(), &device).unwrap();
+    let module = burns(graph(), &device).unwrap();
     let plain = Device::flex();
     let mut net = Net::new(3, &plain);
     module.write_back(&mut net).unwrap();
@@ -148,9 +149,9 @@ fn weights_go_back_into_the_struct_and_what_does_not_fit_is_listed() {
 #[test]
 fn the_graph_comes_back_with_the_weights_as_they_are_now() {
     let device = Device::flex();
-    let module = GraphModule::new(graph(), &device).unwrap();
+    let module = burns(graph(), &device).unwrap();
     let trained = module.try_load_record(Net::new(3, &device).into_record()).unwrap();
-    let again = GraphModule::new(trained.to_graph().unwrap(), &device).unwrap();
+    let again = burns(trained.to_graph().unwrap(), &device).unwrap();
     let x = image(&device);
     assert_same(&output(&again, x.clone()), &output(&trained, x), "compiled again");
     assert!(trained.graph().value(trained.graph().find("fc.weight").unwrap()).is_none());
@@ -162,7 +163,7 @@ fn a_training_pass_is_compared_and_what_a_trace_cannot_show_is_listed() {
     let net = Net::new(3, &device);
     let x = image(&device);
     let graph = kd_graph::trace(&net, x.clone(), Net::forward).unwrap();
-    let module = GraphModule::new(graph, &device).unwrap();
+    let module = burns(graph, &device).unwrap();
     let report = compare_training(&net, &module, x.clone(), Net::forward).unwrap();
     assert!(report.is_exact(), "{report}");
     let paths: Vec<_> = report.unseen.iter().map(|layer| layer.path.as_str()).collect();
@@ -189,7 +190,7 @@ fn a_tied_parameter_is_recorded_under_all_its_paths_and_stays_one_in_training() 
     graph.set_outputs(&[z]).unwrap();
     let op = Op::Parameter { role: Role::Weight, aliases: vec!["second.weight".into()] };
     graph.edit(|edit| edit.set_op(weight, op)).unwrap();
-    let module = GraphModule::new(graph, &device).unwrap();
+    let module = burns(graph, &device).unwrap();
 
     let native = Tied {
         first: LinearConfig::new(2, 2).with_bias(false).init(&device),

@@ -5,7 +5,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kd_graph::{Dim, Graph, GraphModule, Kind, Op, Role, Shape, TensorType, Value};
 
-pub use crate::model::{assert_same, flat, gradients, loss, noise};
+pub use crate::model::{assert_same, burns, flat, gradients, loss, noise};
 
 /// The batch size of a shape given as numbers.
 pub const B: usize = usize::MAX;
@@ -134,7 +134,7 @@ pub fn same_without_gradient(op: Op, args: &[Arg], native: impl Fn(&[Value]) -> 
 fn check(op: Op, args: &[Arg], native: impl Fn(&[Value]) -> Value, differentiable: bool) {
     let graph = graph_of(&op, args);
     for device in [Device::flex(), Device::flex().autodiff()] {
-        let module = GraphModule::new(graph.clone(), &device).unwrap();
+        let module = burns(graph.clone(), &device).unwrap();
         for batch in [1, 7] {
             let what = format!("{op:?} with a batch of {batch}");
             let data: Vec<_> = args.iter().enumerate().map(|(i, arg)| arg.data(batch, i as u64)).collect();
