@@ -252,7 +252,7 @@ mod tests {
             last: LinearConfig::new(width, 3).init(&plain),
         };
         let graph = kd_graph::trace(&model, Tensor::<2>::zeros([1, 4], &plain), Plain::forward).unwrap();
-        (model, GraphModule::new(graph, device).unwrap().into())
+        (model, GraphModule::new(graph, device).unwrap().with_engine(kd_graph::Engine::Burn).into())
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub use edit::Edit;
 pub use graph::{Graph, GraphError, Node, NodeId, Unseen};
 pub use infer::{InferError, infer};
 pub use module::{
-    Engine, GraphModule, Kernel, Kernels, ModuleError, RunError, TrainingReport, Unwritten, Value, ValueError,
-    WriteBackError, compare_training,
+    Engine, GraphModule, Kernel, Kernels, ModuleError, RunError, TrainingReport, Unwritten, Value,
+    ValueError, WriteBackError, compare_training,
 };
 pub use op::{
     Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, Op, PadMode, Pool,

@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kd_core::{Network, Taps};
-use kd_graph::{Graph, GraphModule, Op, Scalar, trace};
+use kd_graph::{Engine, Graph, GraphModule, Op, Scalar, trace};
 use kd_models::{InputShape, MODELS, ModelSpec};
 
 const IMAGE: InputShape = InputShape::new(3, 32, 32);
@@ -43,7 +43,7 @@ fn outputs(graph: &Graph) -> Vec<f32> {
     let count = 3 * channels * height * width;
     let pixels = (0..count).map(|i| ((i * i % 1009) as f32 / 500.0) - 1.0).collect::<Vec<_>>();
     let data = TensorData::new(pixels, [3, channels, height, width]);
-    let module = GraphModule::new(graph.clone(), &device).unwrap();
+    let module = GraphModule::new(graph.clone(), &device).unwrap().with_engine(Engine::Burn);
     let output: Tensor<2> = module.forward(Tensor::<4>::from_data(data, &device)).unwrap();
     output.into_data().try_to_vec().unwrap()
 }

@@ -69,8 +69,8 @@ fn check(name: &str, tolerance: f64) {
     let input = |batch, seed, device: &Device| {
         model::random([batch, shape.channels, shape.height, shape.width], seed, device)
     };
-    let graph =
-        kd_graph::trace(&zoo, input(1, 0, &device), |zoo: &Zoo, x| zoo.forward(x, &mut Taps::none())).unwrap();
+    let graph = kd_graph::trace(&zoo, input(1, 0, &device), |zoo: &Zoo, x| zoo.forward(x, &mut Taps::none()))
+        .unwrap();
     let rectifiers = graph.nodes().filter(|(_, node)| matches!(node.op(), Op::Activation(_)));
     let rectifiers = rectifiers.map(|(id, _)| id).collect();
     let burns = GraphModule::new(graph.clone(), &device).unwrap().with_engine(Engine::Burn);
@@ -109,7 +109,12 @@ fn check(name: &str, tolerance: f64) {
     assert!(compared, "{name}: in {TRIES} batches a rectifier let different elements through");
     let (expected, found) = (model::floats(&pair.burns), model::floats(&pair.ours));
     for (path, expected) in &expected {
-        close(&found[path], expected, tolerance * largest(expected), &format!("{name}: {path} after training"));
+        close(
+            &found[path],
+            expected,
+            tolerance * largest(expected),
+            &format!("{name}: {path} after training"),
+        );
     }
 }
 

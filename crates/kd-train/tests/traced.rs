@@ -34,7 +34,7 @@ impl Net {
 
 fn traced(net: &Net, device: &Device) -> GraphModule {
     let graph = kd_graph::trace(net, Tensor::<4>::zeros([1, 1, 4, 4], device), Net::forward).unwrap();
-    GraphModule::new(graph, device).unwrap()
+    GraphModule::new(graph, device).unwrap().with_engine(kd_graph::Engine::Burn)
 }
 
 fn image(device: &Device) -> Tensor<4> {

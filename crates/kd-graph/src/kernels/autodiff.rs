@@ -18,11 +18,7 @@ trait Rule<B: Backend, const N: usize>: Debug + Send + Sync + 'static {
     type Saved: Clone + Debug + Send + Sync + 'static;
 
     /// Gradients of the inputs that are wanted.
-    fn gradients(
-        saved: Self::Saved,
-        dy: FloatTensor<B>,
-        wanted: [bool; N],
-    ) -> [Option<FloatTensor<B>>; N];
+    fn gradients(saved: Self::Saved, dy: FloatTensor<B>, wanted: [bool; N]) -> [Option<FloatTensor<B>>; N];
 }
 
 #[derive(Debug)]
@@ -306,12 +302,7 @@ impl<B: ChainGradients, C: CheckpointStrategy> Chains for Autodiff<B, C> {
         .0
     }
 
-    fn chain_linear(
-        x: Tracked<B, C>,
-        weight: Tracked<B, C>,
-        bias: Maybe<Self>,
-        relu: bool,
-    ) -> Tracked<B, C> {
+    fn chain_linear(x: Tracked<B, C>, weight: Tracked<B, C>, bias: Maybe<Self>, relu: bool) -> Tracked<B, C> {
         let bias = bias.given();
         let biased = bias.is_some();
         let bias = or_absent::<B, C>(bias, &x);

@@ -24,11 +24,16 @@ pub(super) fn channels_last(tensor: FlexTensor) -> FlexTensor {
     let dense = tensor.to_contiguous();
     let mut buffer = Buffer::new(batch * channels * height * width);
     let source = dense.as_slice().unwrap_or_default();
-    if let Err(error) = kd_kernels::layout::to_nhwc([batch, channels, height * width], source, buffer.slice()) {
+    if let Err(error) = kd_kernels::layout::to_nhwc([batch, channels, height * width], source, buffer.slice())
+    {
         tracing::error!("images could not be reordered, and are NaN: {error}");
         buffer.slice().fill(f32::NAN);
     }
-    FlexTensor::new(buffer.into_bytes(), Layout::contiguous([batch, height, width, channels].into()), DType::F32)
+    FlexTensor::new(
+        buffer.into_bytes(),
+        Layout::contiguous([batch, height, width, channels].into()),
+        DType::F32,
+    )
 }
 
 /// Images from numbers in the order `[batch, height, width, channels]`.

@@ -1,8 +1,8 @@
 //! The operations that kernels take over, as an extension of burn's backends.
 
 use burn::backend::Backend;
-use burn::backend::{ExtensionType, backend_extension};
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{ExtensionType, backend_extension};
 
 /// How a convolution's window moves: `[vertical, horizontal]` each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

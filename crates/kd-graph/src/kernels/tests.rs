@@ -104,9 +104,13 @@ fn a_frozen_weight_gets_no_gradient_and_the_input_still_does() {
 #[test]
 fn convolution_normalisation_sum_and_rectifier_in_one_are_burns_four() {
     for (shape, kernel, window) in WINDOWS {
-        for (added, rectified, recompute) in
-            [(false, false, false), (false, true, true), (true, false, false), (true, true, false), (true, true, true)]
-        {
+        for (added, rectified, recompute) in [
+            (false, false, false),
+            (false, true, true),
+            (true, false, false),
+            (true, true, false),
+            (true, true, true),
+        ] {
             let size = Tensor::<4>::from_dispatch(Dispatch::chain_conv(
                 leaf(shape, 1).into_dispatch(),
                 leaf(kernel, 2).into_dispatch(),
@@ -240,7 +244,6 @@ fn a_kernel_that_refuses_gives_nan_and_not_a_guess() {
     let x = leaf([1, 1, 2, 2], 1).inner();
     let weight = leaf([1, 1, 5, 5], 2).inner();
     let window = Window { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 };
-    let y =
-        Dispatch::chain_conv(x.into_dispatch(), weight.into_dispatch(), Maybe::Absent, window, false);
+    let y = Dispatch::chain_conv(x.into_dispatch(), weight.into_dispatch(), Maybe::Absent, window, false);
     assert_eq!(Tensor::<4>::from_dispatch(y).dims(), [1, 1, 0, 0]);
 }

@@ -111,7 +111,9 @@ impl<'a> Fuser<'a> {
             (_, Op::Binary(Binary::Add)) if self.alike(node) => Chain::Add { relu: self.relu(&mut nodes) },
             (_, Op::Pool(pool)) => Chain::Pool(pooling(pool)?),
             (_, Op::AdaptiveAvgPool { size }) => Chain::Pool(Pooling::Adaptive { size: pair(size)? }),
-            (_, Op::Linear) if node.output().shape.rank() == 2 => Chain::Linear { relu: self.relu(&mut nodes) },
+            (_, Op::Linear) if node.output().shape.rank() == 2 => {
+                Chain::Linear { relu: self.relu(&mut nodes) }
+            }
             _ => return None,
         };
         Some((nodes, chain, args))
@@ -165,7 +167,8 @@ impl<'a> Fuser<'a> {
     /// Whether all inputs have the type of the result: nothing is broadcast.
     fn alike(&self, node: &Node) -> bool {
         let ty = |id: &NodeId| self.graph.node(*id).ok().map(Node::output);
-        node.output().kind == crate::Kind::Float && node.inputs().iter().all(|id| ty(id) == Some(node.output()))
+        node.output().kind == crate::Kind::Float
+            && node.inputs().iter().all(|id| ty(id) == Some(node.output()))
     }
 }
 

@@ -62,8 +62,7 @@ fn assert_statistics(module: &GraphModule, model: &Model, what: &str) {
 fn training_and_evaluation_are_burns_step_by_step() {
     let device = Device::flex().autodiff();
     for size in [1, 7] {
-        let (mut model, mut module) =
-            (model(&device), burns(graph(Some(MOMENTUM)), &device).unwrap());
+        let (mut model, mut module) = (model(&device), burns(graph(Some(MOMENTUM)), &device).unwrap());
         let (mut native, mut ours) = (SgdConfig::new().init(), SgdConfig::new().init());
         for step in 0..4 {
             let x = batch(size, step, &device);

@@ -185,8 +185,7 @@ fn casts_between_all_kinds_and_precisions() {
     let there_and_back = kd_graph_of_two(cast(Kind::Float, Some("f16")), cast(Kind::Float, Some("f32")));
     let device = burn::tensor::Device::flex();
     let x = Tensor::<2>::from_data([[0.1, 1.0 / 3.0]], &device);
-    let found: Tensor<2> =
-        burns(there_and_back, &device).unwrap().forward(x.clone()).unwrap();
+    let found: Tensor<2> = burns(there_and_back, &device).unwrap().forward(x.clone()).unwrap();
     let expected = x.cast(FloatDType::F16).cast(FloatDType::F32);
     assert_eq!(found.into_data(), expected.into_data());
 }

@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kd_graph::{Dim, Graph, GraphModule, Kind, Op, Role, Shape, TensorType, Value};
+use kd_graph::{Dim, Graph, Kind, Op, Role, Shape, TensorType, Value};
 
 pub use crate::model::{assert_same, burns, flat, gradients, loss, noise};
 

@@ -18,7 +18,11 @@ static GEOMETRIES: LazyLock<Mutex<HashMap<Conv2d, Arc<Geometry>>>> = LazyLock::n
 const KEPT: usize = 1024;
 
 /// The geometry of a convolution over `x [n, c, h, w]`.
-pub(super) fn geometry(x: [usize; 4], weight: [usize; 4], window: Window) -> Result<Arc<Geometry>, KernelError> {
+pub(super) fn geometry(
+    x: [usize; 4],
+    weight: [usize; 4],
+    window: Window,
+) -> Result<Arc<Geometry>, KernelError> {
     let [batch, in_channels, height, width] = x;
     let [out_channels, _, kernel_height, kernel_width] = weight;
     let Window { stride, padding, dilation, groups } = window;
@@ -46,7 +50,11 @@ pub(super) fn geometry(x: [usize; 4], weight: [usize; 4], window: Window) -> Res
 }
 
 /// Sizes of the result; 0 where the geometry is impossible.
-pub(super) fn output(geometry: &Result<Arc<Geometry>, KernelError>, x: [usize; 4], weight: [usize; 4]) -> [usize; 4] {
+pub(super) fn output(
+    geometry: &Result<Arc<Geometry>, KernelError>,
+    x: [usize; 4],
+    weight: [usize; 4],
+) -> [usize; 4] {
     let [height, width] = geometry.as_ref().map_or([0, 0], |geometry| geometry.output());
     let ([batch, ..], [out, ..]) = (x, weight);
     [batch, out, height, width]

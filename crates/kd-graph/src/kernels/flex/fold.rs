@@ -43,8 +43,12 @@ pub(crate) fn evaluate(
     residual: Option<&DispatchTensor>,
     norm: Norm,
 ) -> Option<DispatchTensor> {
-    let flat = |tensor: &DispatchTensor| Tensor::<1>::from_dispatch(tensor.clone()).try_into_primitive::<Flex>().ok();
-    let image = |tensor: &DispatchTensor| Tensor::<4>::from_dispatch(tensor.clone()).try_into_primitive::<Flex>().ok();
+    let flat = |tensor: &DispatchTensor| {
+        Tensor::<1>::from_dispatch(tensor.clone()).try_into_primitive::<Flex>().ok()
+    };
+    let image = |tensor: &DispatchTensor| {
+        Tensor::<4>::from_dispatch(tensor.clone()).try_into_primitive::<Flex>().ok()
+    };
     let x = image(x)?;
     let [gamma, beta, mean, variance] = parts;
     let parts = [flat(gamma)?, flat(beta)?, flat(mean)?, flat(variance)?];

@@ -109,12 +109,7 @@ impl Chains for Flex {
         pool::forward(x, &pooling)
     }
 
-    fn chain_linear(
-        x: FlexTensor,
-        weight: FlexTensor,
-        bias: Maybe<Self>,
-        relu: bool,
-    ) -> FlexTensor {
+    fn chain_linear(x: FlexTensor, weight: FlexTensor, bias: Maybe<Self>, relu: bool) -> FlexTensor {
         linear::forward(&x, &weight, bias.given().as_ref(), relu)
     }
 }
