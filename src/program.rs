@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use kd_data::{DataError, Search};
+use kd_graph::Engine;
 use kd_train::{RunError, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +36,25 @@ pub struct Verbosity {
     quiet: bool,
 }
 
+/// Whose kernels compute the layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kernels {
+    /// kd's, where the device has them: whole chains of layers in one call.
+    #[default]
+    Own,
+    /// burn's, layer by layer: slower on a CPU, the reference for everything else.
+    Burn,
+}
+
+impl From<Kernels> for Engine {
+    fn from(kernels: Kernels) -> Self {
+        match kernels {
+            Kernels::Own => Engine::Kernels,
+            Kernels::Burn => Engine::Burn,
+        }
+    }
+}
+
 /// Options of every program that trains.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
@@ -44,6 +64,9 @@ pub struct Common {
     /// Where to compute: NAME or NAME:INDEX.
     #[arg(long, default_value = "flex", value_name = "DEVICE")]
     pub device: String,
+    /// What computes the layers on the CPU.
+    #[arg(long, value_enum, default_value_t = Kernels::Own, value_name = "WHOSE")]
+    pub kernels: Kernels,
     /// Where datasets lie; otherwise $KD_DATA_DIR, then the user's cache folder, then the network.
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
@@ -120,6 +143,7 @@ impl Program {
         let settings = StudySettings {
             folder,
             device: common.device()?,
+            engine: common.kernels.into(),
             seeds: common.seeds as usize,
             start,
             stop: self.stop.clone(),

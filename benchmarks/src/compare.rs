@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use kd_core::losses::{METHODS, by_name};
-use kd_core::{Objective, Reduction};
+use kd_core::{Compiled, Objective, Reduction};
 use kd_data::{Augment, ImageDataset, Loader, Opened};
+use kd_graph::Engine;
 use kd_models::{InputShape, ModelSpec, Zoo};
 use kd_train::teacher::NetworkTeacher;
 use kd_train::{OptimizerSettings, Run, RunSettings, Shown, Start};
@@ -36,6 +37,8 @@ pub struct Comparison {
     pub limit: Option<usize>,
     /// How many seeds; seed, batch order and initial weights change together.
     pub seeds: u64,
+    /// What computes the layers.
+    pub engine: Engine,
     /// Where runs are kept.
     pub out: PathBuf,
 }
@@ -75,7 +78,7 @@ impl Comparison {
             };
             let folder = self.out.join(format!("seed{seed}"));
             let run = self.make(&folder, "teacher", self.teacher_epochs, seed, objective(1.0, &[])?, &device);
-            let teacher = fit(run, self.teacher, &loaders, seed, &device)?;
+            let teacher = fit(run, self.teacher, &loaders, seed, self.engine, &device)?;
             results.entry("teacher").or_default().push(wrong("teacher", seed, &teacher, &loaders, &device)?);
             for &(name, hard, terms) in candidates {
                 let mut run =
@@ -83,7 +86,7 @@ impl Comparison {
                 if !terms.is_empty() {
                     run = run.teacher(NetworkTeacher::new("teacher", teacher.clone(), &device));
                 }
-                let student = fit(run, self.student, &loaders, seed + 1000, &device)?;
+                let student = fit(run, self.student, &loaders, seed + 1000, self.engine, &device)?;
                 results.entry(name).or_default().push(wrong(name, seed, &student, &loaders, &device)?);
             }
         }
@@ -98,7 +101,7 @@ impl Comparison {
         seed: u64,
         objective: Objective,
         device: &Device,
-    ) -> Run<Zoo> {
+    ) -> Run<Compiled<Zoo>> {
         let settings = RunSettings { seed, epochs, optimizer: self.optimizer.clone(), ..Default::default() };
         Run::new(folder.join(name), settings, objective, device).progress(Shown::default())
     }
@@ -114,13 +117,28 @@ fn objective(hard: f64, terms: &[(&str, &str)]) -> Result<Objective> {
     Ok(objective.with_boxed("hard", labels, hard, Reduction::Mean))
 }
 
-fn fit(run: Run<Zoo>, model: &str, loaders: &Loaders, seed: u64, device: &Device) -> Result<Zoo> {
+fn fit(
+    run: Run<Compiled<Zoo>>,
+    model: &str,
+    loaders: &Loaders,
+    seed: u64,
+    engine: Engine,
+    device: &Device,
+) -> Result<Compiled<Zoo>> {
     device.seed(seed);
     let network = model.parse::<ModelSpec>()?.init(loaders.shape, loaders.classes, device)?;
+    let InputShape { channels, height, width } = loaders.shape;
+    let network = Compiled::new(network, Tensor::zeros([1, channels, height, width], device), engine);
     Ok(run.fit(network, &loaders.train, &loaders.validation, Start::Resume)?.best)
 }
 
-fn wrong(name: &str, seed: u64, network: &Zoo, loaders: &Loaders, device: &Device) -> Result<usize> {
+fn wrong(
+    name: &str,
+    seed: u64,
+    network: &Compiled<Zoo>,
+    loaders: &Loaders,
+    device: &Device,
+) -> Result<usize> {
     let (rows, labels) = logits(network, &loaders.test, device)?;
     let wrong = errors(&rows, &labels);
     print(&serde_json::json!({ "network": name, "seed": seed, "test_errors": wrong }).to_string());

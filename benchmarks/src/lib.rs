@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
-use kd_core::{Network, Taps};
+use kd_core::{Network, OUTPUT, Taps};
 use kd_data::{Augment, ImageDataset, Images, Loader, LoaderSettings, Normalise, Opened, Search};
 use kd_train::HostBatch;
 
@@ -53,13 +53,13 @@ pub fn logits<N>(
     device: &Device,
 ) -> Result<(Vec<Vec<f32>>, Vec<u32>)>
 where
-    N: Network<Input = Tensor<4>, Output = Tensor<2>>,
+    N: Network<Input = Tensor<4>>,
 {
     let network = network.valid();
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
     for loaded in loader.epoch(0, 0) {
         let batch = loaded?.batch;
-        let output = network.forward(batch.to_device(device).0, &mut Taps::none());
+        let output = network.run(batch.to_device(device).0, Taps::none()).get::<2>(OUTPUT)?;
         let [_, classes] = output.dims();
         let values = output.into_data().try_to_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
         rows.extend(values.chunks(classes).map(<[f32]>::to_vec));

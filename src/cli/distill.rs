@@ -1,8 +1,8 @@
 //! `kd distill`: a student from one or several teachers.
 
 use anyhow::{Result, bail};
-use kd::core::Objective;
 use kd::core::losses::CrossEntropySettings;
+use kd::core::{Compiled, Objective};
 use kd::experiment::{Plan, Study, StudyError, zoo};
 use kd::models::Zoo;
 use kd::program::Program;
@@ -65,7 +65,7 @@ pub fn run(program: &Program, options: &Options) -> Result<()> {
 }
 
 /// Loads or trains every teacher; all are rows of the table.
-fn teachers(study: &mut Study, recipe: &Recipe) -> Result<Vec<NetworkTeacher<Zoo>>, StudyError> {
+fn teachers(study: &mut Study, recipe: &Recipe) -> Result<Vec<NetworkTeacher<Compiled<Zoo>>>, StudyError> {
     let several = recipe.teachers.len() > 1;
     let mut teachers = Vec::new();
     for (index, settings) in recipe.all_teachers().enumerate() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use kd::experiment::{Data, Display, Study, StudySettings};
 use kd::models::ModelSpec;
-use kd::program::{Verbosity, search};
+use kd::program::{Kernels, Verbosity, search};
 use kd::recipe::DataSettings;
 use kd::train::Start;
 
@@ -35,6 +35,9 @@ pub struct Options {
     /// Where to compute: NAME or NAME:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
+    /// What computes the layers on the CPU.
+    #[arg(long, value_enum, default_value_t = Kernels::Own, value_name = "WHOSE")]
+    kernels: Kernels,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -52,6 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
     let settings = StudySettings {
         folder: PathBuf::new(),
         device,
+        engine: options.kernels.into(),
         seeds: 1,
         start: Start::New,
         stop: Arc::default(),

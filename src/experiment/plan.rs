@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use kd_core::{Network, Objective};
+use kd_core::{Compiled, Network, Objective};
+use kd_graph::Engine;
 use kd_models::{InputShape, ModelSpec, Zoo};
 use kd_train::cache::{CacheKey, CachedTeacher};
 use kd_train::teacher::Teacher;
@@ -22,6 +23,16 @@ pub struct Task<'a> {
     pub classes: usize,
     /// Where its parameters are to lie; seeded.
     pub device: &'a Device,
+    /// What is to compute its layers.
+    pub engine: Engine,
+}
+
+impl Task<'_> {
+    /// The network on its graph, and thereby on our kernels; one that can't be traced stays as it is.
+    pub fn compile<N: Network<Input = Tensor<4>>>(&self, network: N) -> Compiled<N> {
+        let InputShape { channels, height, width } = self.input;
+        Compiled::new(network, Tensor::zeros([1, channels, height, width], self.device), self.engine)
+    }
 }
 
 type Make<'a, N> = Box<dyn Fn(&Task<'_>) -> Result<N, StudyError> + 'a>;
@@ -85,10 +96,10 @@ impl<'a, N: Network<Input = Tensor<4>> + 'a> Plan<'a, N> {
     }
 }
 
-/// A model of the zoo, for [`Plan::new`].
-pub fn zoo(model: &ModelSpec) -> impl Fn(&Task<'_>) -> Result<Zoo, StudyError> + use<> {
+/// A model of the zoo, compiled, for [`Plan::new`].
+pub fn zoo(model: &ModelSpec) -> impl Fn(&Task<'_>) -> Result<Compiled<Zoo>, StudyError> + use<> {
     let model = model.clone();
-    move |task| Ok(model.init(task.input, task.classes, task.device)?)
+    move |task| Ok(task.compile(model.init(task.input, task.classes, task.device)?))
 }
 
 /// Where one run of a plan takes place.

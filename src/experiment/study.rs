@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use kd_core::{Network, OUTPUT};
+use kd_core::{Compiled, Network, OUTPUT};
 use kd_data::mix;
+use kd_graph::Engine;
 use kd_models::{ModelSpec, Zoo, force_init, parameter_count};
 use kd_train::metrics::{Accuracy, NegativeLogLikelihood};
 use kd_train::teacher::{NetworkTeacher, Teacher};
@@ -31,6 +32,8 @@ pub struct StudySettings {
     pub folder: PathBuf,
     /// The device, without autodiff.
     pub device: Device,
+    /// What computes the layers of networks that are compiled.
+    pub engine: Engine,
     /// How often every network is trained, each time with another seed.
     pub seeds: usize,
     /// What to do with runs that are in the folder already.
@@ -212,13 +215,19 @@ impl Study {
         name: &str,
         model: &ModelSpec,
         weights: &Path,
-    ) -> Result<NetworkTeacher<Zoo>, StudyError> {
+    ) -> Result<NetworkTeacher<Compiled<Zoo>>, StudyError> {
         let file = if weights.is_dir() { weights.join("student.bpk") } else { weights.to_path_buf() };
         let bytes = std::fs::metadata(&file).map_err(StudyError::io(&file))?.len();
-        let network = model.init(self.data.input(), self.data.classes().len(), &self.settings.device)?;
-        let network = load(network, &Source::new(&file))?;
+        let task = self.task();
+        let network = model.init(task.input, task.classes, task.device)?;
+        let network = task.compile(load(network, &Source::new(&file))?);
         self.add(name, &network, bytes)?;
         Ok(NetworkTeacher::new(name, network, &self.settings.device))
+    }
+
+    fn task(&self) -> Task<'_> {
+        let StudySettings { device, engine, .. } = &self.settings;
+        Task { input: self.data.input(), classes: self.data.classes().len(), device, engine: *engine }
     }
 
     fn train_seed<N: Network<Input = Tensor<4>>>(
@@ -228,8 +237,7 @@ impl Study {
     ) -> Result<Trained<N>, StudyError> {
         let device = &self.settings.device;
         device.seed(mix(&[seed, WEIGHTS]));
-        let task = Task { input: self.data.input(), classes: self.data.classes().len(), device };
-        let network = (plan.network)(&task)?;
+        let network = (plan.network)(&self.task())?;
         force_init(&network);
 
         let relative = PathBuf::from(format!("{}-seed-{seed}", slug(&plan.name)));

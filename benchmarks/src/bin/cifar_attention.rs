@@ -13,6 +13,7 @@ use anyhow::Result;
 use clap::Parser;
 use kd_bench::{Candidate, Comparison, log, open, print};
 use kd_data::Augment;
+use kd_graph::Engine;
 use kd_train::{LearningRateSchedule, OptimizerSettings};
 
 #[global_allocator]
@@ -47,6 +48,9 @@ struct Options {
     limit: Option<usize>,
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// Compute with burn's own operations, layer by layer.
+    #[arg(long)]
+    burn: bool,
 }
 
 fn main() -> Result<()> {
@@ -68,6 +72,7 @@ fn main() -> Result<()> {
         augment: Augment { pad_crop: 4, flip: true, ..Default::default() },
         limit: options.limit,
         seeds: options.seeds,
+        engine: if options.burn { Engine::Burn } else { Engine::Kernels },
         out: options.out,
     };
     print(&comparison.run(open("cifar10", options.data_dir.as_deref())?, STUDENTS)?);

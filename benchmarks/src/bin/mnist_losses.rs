@@ -13,6 +13,7 @@ use anyhow::Result;
 use clap::Parser;
 use kd_bench::{Candidate, Comparison, log, open, print};
 use kd_data::Augment;
+use kd_graph::Engine;
 use kd_train::{LearningRateSchedule, OptimizerSettings};
 
 #[global_allocator]
@@ -50,6 +51,9 @@ struct Options {
     student_epochs: usize,
     #[arg(long, default_value_t = 3)]
     seeds: u64,
+    /// Compute with burn's own operations, layer by layer.
+    #[arg(long)]
+    burn: bool,
 }
 
 fn main() -> Result<()> {
@@ -72,6 +76,7 @@ fn main() -> Result<()> {
         augment: Augment::default(),
         limit: None,
         seeds: options.seeds,
+        engine: if options.burn { Engine::Burn } else { Engine::Kernels },
         out: options.out,
     };
     print(&comparison.run(open("mnist", options.data_dir.as_deref())?, STUDENTS)?);

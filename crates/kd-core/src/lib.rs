@@ -1,6 +1,7 @@
 //! Distillation for [burn](https://burn.dev): networks with taps, losses, terms and objectives.
 #![doc = include_str!("../README.md")]
 
+mod compiled;
 pub mod losses;
 mod network;
 mod objective;
@@ -13,6 +14,7 @@ mod term;
 mod traced;
 mod value;
 
+pub use compiled::{Compiled, CompiledOutput};
 pub use network::{Network, Output};
 pub use objective::{Batch, Losses, Normalize, Objective, ObjectiveError, TermValue, WeightedTerm};
 pub use params::{ParamError, Params};

@@ -106,10 +106,17 @@ impl Taps {
     pub fn tap<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
         if self.wants(name) {
             self.insert(name, tensor.clone());
-        } else if !matches!(self.wanted, Wanted::None) {
-            self.offered.push(name.to_owned());
+        } else {
+            self.offer(name);
         }
         tensor
+    }
+
+    /// Says that there is a tap of this name, for networks that only make what was asked for.
+    pub fn offer(&mut self, name: impl Into<String>) {
+        if !matches!(self.wanted, Wanted::None) {
+            self.offered.push(name.into());
+        }
     }
 
     /// Records a value under `name` whether or not it was asked for.

@@ -66,7 +66,7 @@ fn wanted(module: &GraphModule, taps: &mut Taps) -> Vec<(String, NodeId)> {
     wanted
 }
 
-fn record(name: String, value: &GraphValue, taps: &mut Taps) {
+pub(crate) fn record(name: String, value: &GraphValue, taps: &mut Taps) {
     match erased(value) {
         Some(value) => taps.insert(name, value),
         None => taps.refuse(name, format!("it has {} axes; taps have 1 to 8", value.rank())),
