@@ -59,8 +59,8 @@ impl Comparison {
     pub fn run(&self, data: Opened, candidates: &[Candidate]) -> Result<String> {
         tracing::info!("{}", data.form);
         let held_out = data.validation;
-        let (mut train, validation) = data.train.hold_out(held_out, 0)?;
-        train.truncate(self.limit.unwrap_or(usize::MAX));
+        let (train, validation) = data.train.hold_out(held_out, 0)?;
+        let train = data.train.keep(&train, self.limit.unwrap_or(usize::MAX), 0);
         let normalise = data.train.statistics(&train)?.normalise()?;
         let (images, test) = (Arc::new(data.train), Arc::new(data.test));
         let all: Vec<_> = (0..test.len()).collect();

@@ -64,9 +64,9 @@ impl Data {
 
     fn split(settings: DataSettings, opened: Opened) -> Result<Self, StudyError> {
         settings.validate()?;
-        let (mut train, validation) =
+        let (train, validation) =
             opened.train.hold_out(settings.validation.unwrap_or(opened.validation), SPLIT_SEED)?;
-        train.truncate(settings.limit.unwrap_or(usize::MAX));
+        let train = opened.train.keep(&train, settings.limit.unwrap_or(usize::MAX), SPLIT_SEED);
         let normalise = opened.train.statistics(&train)?.normalise()?;
         tracing::info!("data: {}", opened.form);
         let (images, test) = (Arc::new(opened.train), Arc::new(opened.test));

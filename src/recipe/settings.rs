@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// | `name` | required | a name of `kd list datasets` |
 /// | `validation` | the dataset's | training images held out to choose the best epoch, 1 or more |
 /// | `batch-size` | 128 | 1 or more |
-/// | `limit` | none | use the first so many training images only, 1 or more |
+/// | `limit` | none | use so many training images only, of every class in proportion, 1 or more |
 /// | `augment` | none | see [`Augment`] |
 /// | `views` | none | epochs cycle through so many fixed augmentations, 1 or more |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

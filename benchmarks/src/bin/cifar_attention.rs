@@ -43,7 +43,7 @@ struct Options {
     teacher_epochs: usize,
     #[arg(long, default_value_t = 10)]
     student_epochs: usize,
-    /// Only the first so many training images.
+    /// Only so many training images, of every class in proportion.
     #[arg(long)]
     limit: Option<usize>,
     #[arg(long, default_value_t = 1)]

@@ -1,4 +1,4 @@
-//! Holding out validation images from a training split.
+//! Choosing images by class: those held out for validation, and a smaller training split.
 
 use crate::seed::{Purpose, Stream};
 use crate::{DataError, Images};
@@ -25,22 +25,43 @@ impl Images {
         if n >= self.len() {
             return Err(DataError::setting("hold_out", n, format!("less than the {} images", self.len())));
         }
+        let (held, train) = self.divide(0..self.len(), n, seed);
+        Ok((train, held))
+    }
+
+    /// `n` of the images named by `ids`, or all of them if there are no more: every class keeps its share, whatever the order in which images lie.
+    /// Which images of a class are kept depends on `seed` only. In ascending order.
+    ///
+    /// ```
+    /// let images = kd_data::digits::generate(100, 0);
+    /// let all: Vec<_> = (0..100).collect();
+    /// assert_eq!(images.keep(&all, 10, 0).len(), 10);
+    /// assert_eq!(images.keep(&all, 1000, 0), all);
+    /// ```
+    #[must_use]
+    pub fn keep(&self, ids: &[usize], n: usize, seed: u64) -> Vec<usize> {
+        self.divide(ids.iter().copied(), n.min(ids.len()), seed).0
+    }
+
+    /// `n` of the images, by class in proportion, and the others. `n` is at most their number.
+    fn divide(&self, ids: impl Iterator<Item = usize>, n: usize, seed: u64) -> (Vec<usize>, Vec<usize>) {
         let mut members = vec![Vec::new(); self.classes().len()];
-        for (index, &label) in self.labels().iter().enumerate() {
+        for index in ids {
+            let label = self.labels().get(index).copied().unwrap_or_default();
             if let Some(class) = members.get_mut(label as usize) {
                 class.push(index);
             }
         }
         let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
-        let (mut train, mut held) = (Vec::new(), Vec::new());
+        let (mut chosen, mut others) = (Vec::new(), Vec::new());
         for (class, (mut indices, share)) in members.into_iter().zip(shares(&sizes, n)).enumerate() {
             Stream::new(&[Purpose::HoldOut as u64, seed, class as u64]).shuffle(&mut indices);
-            held.extend(indices.drain(..share));
-            train.extend(indices);
+            chosen.extend(indices.drain(..share));
+            others.extend(indices);
         }
-        train.sort_unstable();
-        held.sort_unstable();
-        Ok((train, held))
+        chosen.sort_unstable();
+        others.sort_unstable();
+        (chosen, others)
     }
 }
 
@@ -80,6 +101,16 @@ mod tests {
         let mut all = [train, held].concat();
         all.sort_unstable();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_smaller_split_of_images_sorted_by_class_has_every_class() {
+        let images = images(&[60, 30, 10]);
+        let (train, _) = images.hold_out(10, 1).unwrap();
+        let kept = images.keep(&train, 20, 1);
+        let of = |class| kept.iter().filter(|&&i| images.labels()[i] == class).count();
+        assert_eq!([of(0), of(1), of(2)], [12, 6, 2]);
+        assert!(kept.iter().all(|id| train.contains(id)));
     }
 
     #[test]
