@@ -67,6 +67,9 @@ pub struct Common {
     /// What computes the layers on the CPU.
     #[arg(long, value_enum, default_value_t = Kernels::Own, value_name = "WHOSE")]
     pub kernels: Kernels,
+    /// Keep less for the backward pass and compute it again: about half the memory of activations for some more time.
+    #[arg(long)]
+    pub recompute: bool,
     /// Where datasets lie; otherwise $KD_DATA_DIR, then the user's cache folder, then the network.
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
@@ -144,6 +147,7 @@ impl Program {
             folder,
             device: common.device()?,
             engine: common.kernels.into(),
+            recompute: common.recompute,
             seeds: common.seeds as usize,
             start,
             stop: self.stop.clone(),

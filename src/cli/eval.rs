@@ -56,6 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
         folder: PathBuf::new(),
         device,
         engine: options.kernels.into(),
+        recompute: false,
         seeds: 1,
         start: Start::New,
         stop: Arc::default(),

@@ -25,13 +25,16 @@ pub struct Task<'a> {
     pub device: &'a Device,
     /// What is to compute its layers.
     pub engine: Engine,
+    /// Whether results that the backward pass can compute again are not kept.
+    pub recompute: bool,
 }
 
 impl Task<'_> {
     /// The network on its graph, and thereby on our kernels; one that can't be traced stays as it is.
     pub fn compile<N: Network<Input = Tensor<4>>>(&self, network: N) -> Compiled<N> {
         let InputShape { channels, height, width } = self.input;
-        Compiled::new(network, Tensor::zeros([1, channels, height, width], self.device), self.engine)
+        let sample = Tensor::zeros([1, channels, height, width], self.device);
+        Compiled::new(network, sample, self.engine).with_recompute(self.recompute)
     }
 }
 

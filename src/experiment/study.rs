@@ -34,6 +34,8 @@ pub struct StudySettings {
     pub device: Device,
     /// What computes the layers of networks that are compiled.
     pub engine: Engine,
+    /// Gradient checkpointing: compiled networks keep less for the backward pass and compute it again.
+    pub recompute: bool,
     /// How often every network is trained, each time with another seed.
     pub seeds: usize,
     /// What to do with runs that are in the folder already.
@@ -226,8 +228,8 @@ impl Study {
     }
 
     fn task(&self) -> Task<'_> {
-        let StudySettings { device, engine, .. } = &self.settings;
-        Task { input: self.data.input(), classes: self.data.classes().len(), device, engine: *engine }
+        let StudySettings { ref device, engine, recompute, .. } = self.settings;
+        Task { input: self.data.input(), classes: self.data.classes().len(), device, engine, recompute }
     }
 
     fn train_seed<N: Network<Input = Tensor<4>>>(

@@ -125,6 +125,12 @@ where
 }
 
 impl<N> Compiled<N> {
+    /// Gradient checkpointing, as in [`GraphModule::with_recompute`]; a network that runs as it is stays so.
+    #[must_use]
+    pub fn with_recompute(self, recompute: bool) -> Self {
+        self.map_form(|network| network, |module| module.with_recompute(recompute))
+    }
+
     /// The graph, if it runs as one.
     pub fn graph(&self) -> Option<&GraphModule> {
         match &self.form {
