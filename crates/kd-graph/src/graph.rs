@@ -1,6 +1,7 @@
 //! The graph: nodes in execution order, with the tensors that its parameters and constants hold.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use burn::tensor::{DType, TensorData};
@@ -45,13 +46,19 @@ impl Node {
     }
 }
 
-/// A layer of the traced model with a switch for training, so that no node stands for it: a dropout, say, also one whose rate is 0.
+/// A layer of the traced model that acts in training only, so that no node stands for it: a dropout, say, unless its rate is 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unseen {
     /// Path of the module.
     pub path: String,
     /// Name of its type.
     pub kind: String,
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({})", self.path, self.kind)
+    }
 }
 
 /// Why a graph could not be read or changed as asked.

@@ -39,8 +39,7 @@ impl fmt::Display for TrainingReport {
         if self.unseen.is_empty() {
             return Ok(());
         }
-        let list: Vec<_> =
-            self.unseen.iter().map(|layer| format!("`{}` ({})", layer.path, layer.kind)).collect();
+        let list: Vec<_> = self.unseen.iter().map(ToString::to_string).collect();
         write!(f, "; a trace does not show the training of {}", list.join(", "))
     }
 }

@@ -57,8 +57,9 @@ impl ModuleVisitor for HeldVisitor {
 #[derive(Default)]
 pub(super) struct Training {
     pub(super) learned: HashSet<String>,
-    /// Every layer with a switch for training that is not a batch normalisation.
+    /// Every layer with a switch for training that is not a batch normalisation, nor a dropout that drops nothing.
     pub(super) unseen: Vec<Unseen>,
+    switches: Vec<ParamId>,
     path: Vec<(String, String)>,
 }
 
@@ -66,7 +67,16 @@ pub(super) struct Training {
 pub(super) fn training<M: Module>(model: &M) -> Training {
     let mut visitor = Training::default();
     // Only in training form do parameters and switches show what they are set to.
-    model.valid().train().visit(&mut visitor);
+    let model = model.valid().train();
+    model.visit(&mut visitor);
+    if !visitor.unseen.is_empty() {
+        // A rate is no parameter: burn shows it to nobody else.
+        let shown = format!("{model:?}");
+        let idle =
+            |switch: &ParamId| shown.contains(&format!("Dropout {{ prob: 0.0, training: Param: {switch} "));
+        let layers = visitor.unseen.into_iter().zip(&visitor.switches);
+        visitor.unseen = layers.filter(|(_, switch)| !idle(switch)).map(|(layer, _)| layer).collect();
+    }
     visitor
 }
 
@@ -88,6 +98,7 @@ impl ModuleVisitor for Training {
         let Some((_, container)) = self.path.last() else { return };
         let kind = container.strip_prefix("Struct:").unwrap_or(container).to_owned();
         if flag.val().is_enabled() && kind != "BatchNorm" {
+            self.switches.push(flag.id);
             self.unseen.push(Unseen { path: self.joined(self.path.len() - 1), kind });
         }
     }
