@@ -149,7 +149,7 @@ fn run(program: &Program, Options { common, epochs, smallest }: &Options) -> Res
     // Any node of both graphs can be named here; one that is not there is refused with those most like it.
     let taught = || {
         let soft = SoftTargetsSettings::default().build()?;
-        let (student, teacher) = (vec!["conv2.relu".to_owned()], vec!["cat.relu".to_owned()]);
+        let (student, teacher) = (vec!["relu_1".to_owned()], vec!["relu_3".to_owned()]);
         let attention = AttentionTransferSettings { student, teacher, ..Default::default() }.build()?;
         Ok(labels()?.with("soft-targets", soft, 0.9).with("attention", attention, 100.0))
     };

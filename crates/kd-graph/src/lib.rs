@@ -1,4 +1,4 @@
-//! Graphs traced from burn models: read, run, train, tap and edit them.
+#![doc = include_str!("../README.md")]
 
 mod cost;
 mod depend;
