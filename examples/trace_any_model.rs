@@ -33,6 +33,11 @@ fn conv(channels: [usize; 2], size: usize, stride: usize, groups: usize, device:
         .init(device)
 }
 
+/// Places of the last feature map of both models: a quarter of the image's height and width.
+fn places(task: &Task<'_>) -> usize {
+    task.input.height.div_ceil(4) * task.input.width.div_ceil(4)
+}
+
 /// A bit of everything.
 #[derive(Module, Debug)]
 struct Teacher {
@@ -57,7 +62,7 @@ impl Teacher {
             narrow: conv([24, 16], 1, 1, 1, device),
             wide: conv([24, 16], 3, 2, 1, device),
             attention: MultiHeadAttentionConfig::new(32, 4).with_dropout(0.0).init(device),
-            output: LinearConfig::new(32, task.classes).init(device),
+            output: LinearConfig::new(32 * places(task), task.classes).init(device),
         }
     }
 
@@ -69,7 +74,7 @@ impl Teacher {
         // Every place of the map is a token.
         let tokens: Tensor<3> = x.flatten::<3>(2, 3).swap_dims(1, 2);
         let tokens = tokens.clone() + self.attention.forward(MhaInput::self_attn(tokens)).context;
-        self.output.forward(tokens.mean_dim(1).squeeze_dim(1))
+        self.output.forward(tokens.flatten(1, 2))
     }
 }
 
@@ -83,11 +88,10 @@ struct Student {
 
 impl Student {
     fn new(task: &Task<'_>) -> Self {
-        let map = task.input.height.div_ceil(4) * task.input.width.div_ceil(4);
         Self {
             conv1: conv([task.input.channels, 6], 5, 2, 1, task.device),
             conv2: conv([6, 8], 3, 2, 1, task.device),
-            output: LinearConfig::new(8 * map, task.classes).init(task.device),
+            output: LinearConfig::new(8 * places(task), task.classes).init(task.device),
         }
     }
 

@@ -189,11 +189,13 @@ fn sums_and_rectifiers_are_burns_whatever_the_order_in_memory() {
     }
 }
 
+type Pool = fn(DispatchTensor) -> DispatchTensor;
+
 #[test]
 fn pooling_is_burns() {
     let window = ([3, 2], [2, 1], [1, 1]);
     let (kernel, stride, padding) = window;
-    let cases: [(Pooling, fn(DispatchTensor) -> DispatchTensor); 4] = [
+    let cases: [(Pooling, Pool); 4] = [
         (Pooling::Max { kernel, stride, padding, dilation: [1, 1] }, |x| {
             Dispatch::max_pool2d(x, [3, 2], [2, 1], [1, 1], [1, 1], false)
         }),
