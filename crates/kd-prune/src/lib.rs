@@ -1,0 +1,63 @@
+//! Pruning of networks that were traced from burn models: nothing in the model has to be written for it.
+//!
+//! A method is a [`Score`] × a [`Structure`] × an [`Allocation`] × a [`Schedule`]: what a weight is worth, what goes as one, how much of which
+//! layer goes, and when.
+//!
+//! | Part | Choices |
+//! |---|---|
+//! | score | [`Magnitude`], [`Lamp`], [`Fpgm`], [`Random`]; with gradients [`Taylor`], [`Snip`], [`Grasp`], [`SynFlow`]; of channels [`ChannelImportance`], [`batch_norm_scales`] |
+//! | structure | [`Structure`]: element, filter, channel, kernel, shape, layer, block; [`n_of_m`]; channel groups through the graph's dependencies |
+//! | allocation | [`Allocation`]: uniform, global, Erdős–Rényi, per layer; [`Limits`]: rounding, ties, at least one, multiples; [`within_budget`] |
+//! | schedule | [`Schedule`]: one shot, iterative, polynomial, cosine |
+//!
+//! Weights are masked by nodes of the graph ([`insert_masks`]) and kept at exactly zero by a hook ([`KeepMasks`]); channels are removed physically, by a
+//! [`PrunePlan`] that can be saved and replayed.
+
+mod allocation;
+mod array;
+mod budget;
+mod channels;
+mod error;
+mod group_lasso;
+mod hard_concrete;
+mod keep_masks;
+mod lasso;
+mod mask;
+mod masked;
+mod plan;
+mod pruner;
+mod schedule;
+mod score;
+mod select;
+mod slimming;
+mod sparse;
+mod structure;
+mod subject;
+mod surgery;
+mod visit;
+
+pub use allocation::{Allocation, ErdosRenyi, LayerScores, LayerShape, Limits};
+pub use array::Array;
+pub use budget::{Budget, within_budget};
+pub use channels::{ChannelImportance, ChannelLimits, ChannelNorm, GroupScores, Reduce, channel_positions};
+pub use error::PruneError;
+pub use group_lasso::GroupLasso;
+pub use hard_concrete::{HardConcrete, l0_penalty};
+pub use keep_masks::KeepMasks;
+pub use lasso::{lasso, lasso_channels, least_squares};
+pub use mask::{Mask, Masks};
+pub use masked::{fold_masks, insert_masks, masks_of};
+pub use plan::PrunePlan;
+pub use pruner::{Pruner, Rounds, iterate};
+pub use schedule::{Polynomial, PolynomialConvention, Schedule};
+pub use score::{
+    Fpgm, Grasp, Lamp, Magnitude, Random, Score, Snip, SynFlow, Taylor, batch_norm_scales, masked,
+};
+pub use select::{Rounding, Ties, top_k};
+pub use slimming::{
+    PruneReport, SparsifyScales, l1_subgradient, slim, slimming_channels, slimming_threshold,
+};
+pub use sparse::{Anneal, DropFraction, DropGrow, DsrThreshold, redistribute, regrow};
+pub use structure::{Pooling, Structure, Units, n_of_m, n_of_m_square};
+pub use subject::{Arrays, Subject};
+pub use surgery::{Moments, Thresholds, UpdateProbability};

@@ -1,0 +1,11 @@
+//! Sparse training from scratch: weights are dropped and others grown, so that the network is sparse all the time.
+
+mod drop_fraction;
+mod dsr;
+mod snfs;
+mod update;
+
+pub use drop_fraction::{Anneal, DropFraction};
+pub use dsr::DsrThreshold;
+pub use snfs::redistribute;
+pub use update::{DropGrow, regrow};

@@ -1,0 +1,24 @@
+//! The families, one file each.
+
+mod l0;
+mod nm_dns_grouplasso;
+mod saliency;
+mod slimming;
+mod sparse_training;
+
+use crate::case::{Case, Failure};
+
+pub type Run = fn(&Case) -> Result<(), Failure>;
+
+/// Name of the file, which of its cases belong here, and what runs one.
+pub const FAMILIES: &[(&str, fn(&Case) -> bool, Run)] = &[
+    ("prune_slimming", all, slimming::run),
+    ("prune_saliency", all, saliency::run),
+    ("prune_sparse_training", all, sparse_training::run),
+    ("prune_l0", all, l0::run),
+    ("prune_nm_dns_grouplasso", all, nm_dns_grouplasso::run),
+];
+
+fn all(_: &Case) -> bool {
+    true
+}
