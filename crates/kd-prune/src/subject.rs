@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use kd_graph::{Binary, Graph, GraphError, GraphModule, Kind, NodeId, Op, Role, Value};
+use kd_graph::{Activation, Binary, Graph, GraphError, GraphModule, Kind, Node, NodeId, Op, Role, Value};
 use kd_train::{Gradients, TensorMap};
 
 use crate::{Array, Mask, Masks, PruneError};
@@ -108,8 +108,21 @@ impl<'a> Subject<'a> {
         weights: &Arrays,
         temperature: f64,
     ) -> Result<Arrays, PruneError> {
-        let (inputs, loss) = self.batch.as_ref().ok_or(PruneError::NoLoss { score })?;
-        let graph = with_values(self.graph, weights)?;
+        let (inputs, _) = self.batch.as_ref().ok_or(PruneError::NoLoss { score })?;
+        self.gradients_on(score, self.graph, inputs, weights, temperature)
+    }
+
+    /// As [`gradients`](Self::gradients), of a graph that stands in for the subject's.
+    pub(crate) fn gradients_on(
+        &self,
+        score: &'static str,
+        graph: &Graph,
+        inputs: &[Value],
+        weights: &Arrays,
+        temperature: f64,
+    ) -> Result<Arrays, PruneError> {
+        let (_, loss) = self.batch.as_ref().ok_or(PruneError::NoLoss { score })?;
+        let graph = with_values(graph, weights)?;
         gradients_of(graph, &self.device, inputs, &self.parameters, |outputs| {
             let mut outputs = outputs;
             if let Some(first) = outputs.first_mut().filter(|_| temperature != 1.0) {
@@ -117,6 +130,39 @@ impl<'a> Subject<'a> {
             }
             loss(&outputs)
         })
+    }
+
+    /// The graph with every ReLU replaced by a product with what it lets through at these weights, and the batch with these gates behind it:
+    /// a network without kinks, whose gradients at these weights are the same.
+    pub(crate) fn without_kinks(
+        &self,
+        score: &'static str,
+        weights: &Arrays,
+    ) -> Result<(Graph, Vec<Value>), PruneError> {
+        let (inputs, _) = self.batch.as_ref().ok_or(PruneError::NoLoss { score })?;
+        let mut graph = with_values(self.graph, weights)?;
+        let relu = |node: &Node| *node.op() == Op::Activation(Activation::Relu);
+        let kinks: Vec<_> = graph
+            .nodes()
+            .filter(|(_, node)| relu(node))
+            .filter_map(|(id, node)| Some((id, *node.inputs().first()?, node.output().clone())))
+            .collect();
+        let sources: Vec<NodeId> = kinks.iter().map(|(_, source, _)| *source).collect();
+        let module = GraphModule::new(graph.clone(), &self.device)?;
+        let mut inputs = inputs.iter().map(off_tape).collect::<Result<Vec<_>, _>>()?;
+        let (_, values) = module.run_tapped(inputs.clone(), &sources)?;
+        for value in &values {
+            inputs.push(open(value)?);
+        }
+        graph.edit(|edit| {
+            for (id, source, output) in kinks {
+                let name = edit.graph().free_name("gate");
+                let gate = edit.add_input(&name, output)?;
+                edit.replace(id, Op::Binary(Binary::Mul), &[source, gate])?;
+            }
+            Ok(())
+        })?;
+        Ok((graph, inputs))
     }
 
     /// Masks that keep every prunable weight.
@@ -253,6 +299,19 @@ pub(crate) use by_rank;
 
 fn scaled(value: &Value, factor: f64) -> Result<Value, PruneError> {
     Ok(by_rank!(value, tensor => tensor.mul_scalar(factor)))
+}
+
+/// One where a value is positive, zero elsewhere.
+fn open(value: &Value) -> Result<Value, PruneError> {
+    Ok(by_rank!(value, tensor => tensor.greater_elem(0.0).float()))
+}
+
+/// An input without autodiff.
+fn off_tape(value: &Value) -> Result<Value, PruneError> {
+    if value.kind() != Kind::Float || !value.is_autodiff() {
+        return Ok(value.clone());
+    }
+    Ok(by_rank!(value, tensor => tensor.inner()))
 }
 
 /// An input on the autodiff device; integers and truth values stay where they are.

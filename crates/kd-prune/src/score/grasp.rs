@@ -10,6 +10,7 @@ use crate::{Array, Arrays, Masks, PruneError, Subject};
 /// Wang et al., *Picking Winning Tickets Before Training by Preserving Gradient Flow* (2020). The second derivative is a central
 /// difference of gradients along $\bar g$:
 /// $$H \bar g \approx \frac{g(w + \epsilon \bar g) - g(w - \epsilon \bar g)}{2 \epsilon}$$
+/// with every ReLU held open or shut as it is at $w$, so that the difference is that of a smooth function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Grasp {
     /// Divides the logits; 200.
@@ -37,7 +38,11 @@ impl Score for Grasp {
             return Err(PruneError::setting("step", self.step, "a number in (0, 1)"));
         }
         let weights = masked(subject, masks)?;
-        let direction = subject.gradients(self.name(), &weights, self.temperature)?;
+        // A ReLU that opens on the way would count as curvature, which the second derivative knows nothing of.
+        let (graph, inputs) = subject.without_kinks(self.name(), &weights)?;
+        let gradients =
+            |weights: &Arrays| subject.gradients_on(self.name(), &graph, &inputs, weights, self.temperature);
+        let direction = gradients(&weights)?;
         let length = norm(&direction);
         if length == 0.0 {
             return Ok(weights.into_iter().map(|(path, weight)| (path, weight.map(|_| 0.0))).collect());
@@ -46,7 +51,7 @@ impl Score for Grasp {
         let at = |epsilon: f64| -> Result<Arrays, PruneError> {
             let moved =
                 combined(&weights, &direction, |w, g| (f64::from(w) + epsilon * f64::from(g)) as f32)?;
-            subject.gradients(self.name(), &moved, self.temperature)
+            gradients(&moved)
         };
         let difference = combined(&at(epsilon)?, &at(-epsilon)?, |a, b| a - b)?;
         let scores =

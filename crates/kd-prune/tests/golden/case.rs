@@ -1,6 +1,7 @@
 //! One recorded case: inputs, hyper-parameters and the numbers a public implementation gave.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kd_prune::{Array, Arrays, Mask};
@@ -21,6 +22,72 @@ pub struct Case {
     /// Where the file lies.
     #[serde(skip)]
     pub folder: PathBuf,
+}
+
+/// A step of a symbolic trace.
+#[derive(Debug, Deserialize)]
+pub struct Step {
+    pub name: String,
+    pub op: String,
+    pub target: String,
+    pub args: Vec<String>,
+    pub kwargs: BTreeMap<String, String>,
+}
+
+/// A layer of a symbolic trace.
+#[derive(Debug, Deserialize)]
+pub struct Module {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(rename = "in")]
+    pub into: Option<usize>,
+    pub out: Option<usize>,
+    pub features: Option<usize>,
+    pub shape: Option<Vec<usize>>,
+    pub kernel: Option<Vec<usize>>,
+    pub stride: Option<Vec<usize>>,
+    pub padding: Option<Vec<usize>>,
+    pub dilation: Option<Vec<usize>>,
+    pub groups: Option<usize>,
+    pub bias: Option<bool>,
+    pub eps: Option<f64>,
+    pub repr: Option<String>,
+}
+
+/// What the importer of symbolic traces asks for.
+impl Case {
+    pub fn graph(&self) -> Result<Vec<Step>, Failure> {
+        parse(&self.params, &["graph"])
+    }
+
+    pub fn modules(&self) -> Result<Vec<Module>, Failure> {
+        parse(&self.params, &["modules"])
+    }
+
+    pub fn input(&self, name: &str) -> Result<Vec<usize>, Failure> {
+        Ok(self.given(name)?.shape().to_vec())
+    }
+
+    pub fn weight(&self, folder: &Path, name: &str) -> Result<Vec<usize>, Failure> {
+        let weights = self.weights(folder)?;
+        let found = weights.get(name).ok_or_else(|| format!("`{name}` is not among the weights"))?;
+        Ok(found.shape().to_vec())
+    }
+
+    /// The weights beside the case.
+    pub fn weights(&self, folder: &Path) -> Result<Arrays, Failure> {
+        let path = folder.join(parse::<String>(&self.params, &["weights_file"])?);
+        let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let tensors = safetensors::SafeTensors::deserialize(&bytes);
+        let tensors = tensors.map_err(|error| format!("{}: {error}", path.display()))?;
+        let tensors = tensors.tensors().into_iter().filter(|(_, t)| t.dtype() == safetensors::Dtype::F32);
+        let read = |(name, tensor): (String, safetensors::tensor::TensorView<'_>)| {
+            let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            Ok((name, Array::new(tensor.shape(), values.collect()).map_err(text)?))
+        };
+        tensors.map(read).collect()
+    }
 }
 
 /// Any error as a text.
@@ -71,7 +138,7 @@ impl Case {
         Err(format!("no function is known for a name that starts so, and source `{}`", self.source))
     }
 
-    pub fn input(&self, name: &str) -> Result<Array, Failure> {
+    pub fn given(&self, name: &str) -> Result<Array, Failure> {
         array(field(&self.inputs, &[name])?)
     }
 
@@ -85,12 +152,12 @@ impl Case {
 
     /// A tensor for a device.
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Result<Tensor<D>, Failure> {
-        Ok(Tensor::from_data(self.input(name)?.to_data(), device))
+        Ok(Tensor::from_data(self.given(name)?.to_data(), device))
     }
 
     /// Class numbers.
     pub fn labels(&self, name: &str, device: &Device) -> Result<Tensor<1, Int>, Failure> {
-        let labels: Vec<i64> = self.input(name)?.values().iter().map(|x| *x as i64).collect();
+        let labels: Vec<i64> = self.given(name)?.values().iter().map(|x| *x as i64).collect();
         Ok(Tensor::from_data(TensorData::from(labels.as_slice()), device))
     }
 

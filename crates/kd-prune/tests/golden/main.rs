@@ -8,8 +8,14 @@
 #![allow(clippy::print_stdout)]
 
 mod case;
+mod compare;
 mod families;
+// The importer of symbolic traces is that of the crate that finds groups.
+#[path = "../../../kd-graph/tests/golden/fx/mod.rs"]
+mod fx;
 mod net;
+#[path = "../../../kd-graph/tests/golden/value.rs"]
+mod value;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -63,8 +63,8 @@ impl Importer {
         let arguments = Arguments { positional: positional?, named: named.collect::<Result<_, Failure>>()? };
         match step.op.as_str() {
             "placeholder" => {
-                let sizes = case.input(&step.target)?.iter().skip(1).copied();
-                let input = TensorType::float(Shape::batched(sizes));
+                let shape = case.input(&step.target)?;
+                let input = TensorType::float(Shape::batched(shape.iter().skip(1).copied()));
                 self.graph.input(&step.name, input).map(Value::Tensor).map_err(|error| error.to_string())
             }
             "get_attr" => {

@@ -54,7 +54,7 @@ fn flop(case: &Case) -> Result<(), Failure> {
     scalar(case, "l0_norm", norm.clone())?;
     grad(case, "grad_log_alpha_of_l0", &log_alpha, &norm.backward())?;
 
-    let log_alpha = case.input("log_alpha")?;
+    let log_alpha = case.given("log_alpha")?;
     let mask = Array::new(log_alpha.shape(), gates.deterministic(log_alpha.values(), 0.8)).map_err(text)?;
     case.close("eval_mask", &mask, 1e-5, false)
 }

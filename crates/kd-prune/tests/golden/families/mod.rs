@@ -1,6 +1,8 @@
 //! The families, one file each.
 
+mod groups;
 mod l0;
+mod lasso;
 mod nm_dns_grouplasso;
 mod saliency;
 mod slimming;
@@ -17,6 +19,9 @@ pub const FAMILIES: &[(&str, fn(&Case) -> bool, Run)] = &[
     ("prune_sparse_training", all, sparse_training::run),
     ("prune_l0", all, l0::run),
     ("prune_nm_dns_grouplasso", all, nm_dns_grouplasso::run),
+    ("factorization", |case| case.name.starts_with("lasso"), lasso::run),
+    // The groups themselves are compared by the crate that finds them.
+    ("prune_groups", |case| case.expected.get("kept").is_some(), groups::run),
 ];
 
 fn all(_: &Case) -> bool {

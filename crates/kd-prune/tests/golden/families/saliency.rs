@@ -56,7 +56,7 @@ fn check<S: Score + Clone>(
     let device = Device::flex();
     let tape = device.clone().autodiff();
     let labels = case.labels("y", &tape)?;
-    let inputs: Vec<Value> = match case.input("x")?.shape().len() {
+    let inputs: Vec<Value> = match case.given("x")?.shape().len() {
         2 => vec![case.tensor::<2>("x", &device)?.into()],
         _ => vec![case.tensor::<4>("x", &device)?.into()],
     };

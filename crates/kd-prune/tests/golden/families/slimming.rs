@@ -13,7 +13,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
     match () {
         () if case.is("network-slimming", "vgg_global") => vgg(case),
         () if case.is("network-slimming", "updateBN_l1") => {
-            let grad = l1_subgradient(&case.input("gamma")?, &case.input("grad")?, case.param("s")?);
+            let grad = l1_subgradient(&case.given("gamma")?, &case.given("grad")?, case.param("s")?);
             case.close("grad_after", &grad.map_err(text)?, 1e-6, false)
         }
         () => case.unknown(),
@@ -22,7 +22,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
 
 fn vgg(case: &Case) -> Result<(), Failure> {
     let state = arrays(field(&case.inputs, &["state"])?)?;
-    let x = case.input("x")?;
+    let x = case.given("x")?;
     let graph = network(field(&case.params, &["cfg"])?, x.shape(), &state)?;
     let share = case.param("percent")?;
     close("logits_original", &logits::<4>(&graph, &x)?, &case.expected("logits_original")?, 1e-4, false)?;

@@ -30,7 +30,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
         }),
         () if case.is("", "jaxpruner_topk") => structured(case, Structure::Element),
         () if case.is("", "jaxpruner_channel") => {
-            let axis = axis(case, case.input("scores")?.shape().len())?;
+            let axis = axis(case, case.given("scores")?.shape().len())?;
             structured(case, Structure::Slices { axes: vec![axis], pooling: Pooling::Sum })
         }
         () if case.is("", "jaxpruner_block") => {
@@ -39,7 +39,7 @@ pub fn run(case: &Case) -> Result<(), Failure> {
             structured(case, Structure::Blocks { size: parse(&case.params, &["block"])?, pooling })
         }
         () if case.is("", "jaxpruner_") && case.params.get("m").is_some() => {
-            let scores = case.input("scores")?;
+            let scores = case.given("scores")?;
             let (n, m) = (parse(&case.params, &["n"])?, parse(&case.params, &["m"])?);
             let axis = axis(case, scores.shape().len())?;
             case.same_mask("mask", &n_of_m(&scores, n, m, axis, Ties::HigherIndex).map_err(text)?)
@@ -113,8 +113,8 @@ fn densities(case: &Case) -> Result<(), Failure> {
 }
 
 fn update(case: &Case, rule: DropGrow) -> Result<(), Failure> {
-    let (weight, mask) = (case.input("w")?, Mask::of_nonzeros(&case.input("mask")?));
-    let next = rule.update(&weight, &mask, &case.input("grow_score")?, case.param("drop_fraction")?);
+    let (weight, mask) = (case.given("w")?, Mask::of_nonzeros(&case.given("mask")?));
+    let next = rule.update(&weight, &mask, &case.given("grow_score")?, case.param("drop_fraction")?);
     let next = next.map_err(text)?;
     case.same_mask("mask_after", &next)?;
     if case.expected.get("w_after").is_some() {
@@ -166,7 +166,7 @@ fn polynomial(
 }
 
 fn structured(case: &Case, structure: Structure) -> Result<(), Failure> {
-    let scores = case.input("scores")?;
+    let scores = case.given("scores")?;
     let units = structure.units(scores.shape()).map_err(text)?;
     let layer = LayerScores {
         scores: units.pool(&scores),
