@@ -129,11 +129,14 @@ impl Settings {
             let groups = of(out)?;
             let group = groups.first().ok_or_else(|| format!("`{root}` is in no group"))?;
             if self.importance == "l1_first" {
-                // Which member is the first is the reference's way of walking.
+                // The first is the reference's way of walking: from the root on.
                 let members = importance.members(graph, group).map_err(text)?;
-                if let Some((_, first)) = members.iter().find(|(path, _)| *path == weight) {
-                    scores.insert(group.index, importance.combined(&[first]));
-                }
+                let walk = group.members.iter().skip_while(|member| member.parameter != weight);
+                let first = walk
+                    .filter_map(|member| members.iter().find(|(path, _)| *path == member.parameter))
+                    .next()
+                    .ok_or_else(|| format!("nothing counts from `{root}` on"))?;
+                scores.insert(group.index, importance.combined(&[&first.1]));
             }
             let theirs = array(&theirs)?;
             let ours = scores.get(&group.index).cloned().unwrap_or_default();
