@@ -33,7 +33,7 @@ pub use error::RunError;
 pub use evaluate::evaluate;
 pub use hook::{Hook, HookError, LearnerState};
 pub use learner::{Gradients, Learner, TensorMap, map_weights};
-pub use optimizer::{OptimizerKind, OptimizerSettings, ParameterGroup};
+pub use optimizer::{Adam, AdamDecay, OptimizerKind, OptimizerSettings, ParameterGroup, Sgd, SgdState};
 pub use progress::{Progress, Shown, Silent};
 pub use run::{Outcome, Run, RunSettings, Start};
 pub use schedule::LearningRateSchedule;
