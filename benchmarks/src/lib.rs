@@ -2,6 +2,7 @@
 
 mod compare;
 mod peer;
+mod training;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -15,6 +16,7 @@ use kd_train::HostBatch;
 
 pub use compare::{Candidate, Comparison};
 pub use peer::Peer;
+pub use training::{graph, input_shape, summary, training};
 
 /// Opens a dataset without downloading anything.
 ///

@@ -49,6 +49,11 @@ impl Peer {
         Ok(times.iter().filter_map(Value::as_f64).collect())
     }
 
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     fn answer(&mut self) -> Result<Value> {
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {

@@ -116,16 +116,20 @@ impl<N: Network> Fit<'_, N> {
     {
         let inner = self.run.device.clone().without_autodiff();
         let mut teachers = Vec::with_capacity(self.run.teachers.len());
+        let mut copied = None;
         if !self.run.teachers.is_empty() && self.wants.needs_teacher {
-            let (input, _) = loaded.batch.to_device(&inner);
+            let (input, target) = loaded.batch.to_device(&inner);
             for teacher in &mut self.run.teachers {
                 let taps = timed(&mut clock.teacher, || {
                     teacher.taps(&input, &loaded.ids, view, &self.wants.teacher)
                 })?;
                 teachers.push(taps.autodiff());
             }
+            // What the teachers saw serves the student too, where it can be brought onto the tape.
+            let shared = B::input_as_value(&input).and_then(|value| B::input_from_value(&value.autodiff()));
+            copied = shared.map(|input| (input, target.autodiff()));
         }
-        let (input, target) = loaded.batch.to_device(&self.run.device);
+        let (input, target) = copied.unwrap_or_else(|| loaded.batch.to_device(&self.run.device));
         let parts = [self.run.settings.seed, Purpose::Step as u64, self.state.step as u64, part as u64];
         Ok(Ready { input, target, ids: loaded.ids, teachers, seed: mix(&parts) })
     }
