@@ -174,7 +174,7 @@ impl Turns {
             Kind::Cached => run = run.teacher(filled(teacher, train, folder, device)?),
         }
         let ((turn, turns), (report, done)) = (channel(), channel());
-        let mut run = run.hook(Wait { turns, report, started: None });
+        let run = run.hook(Wait { turns, report, started: None });
         let student = Net::from(graph(student, device)?);
         let validation = first_batch(train)?;
         let train = Loader::new(train.dataset().clone(), train.settings().clone())?;
