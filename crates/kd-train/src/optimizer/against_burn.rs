@@ -147,7 +147,7 @@ fn a_copy_of_the_model_keeps_its_weights() {
 fn a_view_of_a_larger_tensor_is_changed_and_the_rest_is_not() {
     let device = Device::flex();
     let whole = Tensor::<2>::ones([4, 3], &device);
-    let (gradient, view) = (Tensor::<2>::ones([2, 3], &device), whole.clone().slice([1..3]));
+    let (gradient, view) = (Tensor::<2>::ones([2, 3], &device), whole.clone().narrow(0, 1, 2));
     let (view, _) = Sgd::default().step(0.5, view, gradient, None);
     assert_eq!(view.into_data(), Tensor::<2>::full([2, 3], 0.5, &device).into_data());
     assert_eq!(whole.into_data(), Tensor::<2>::ones([4, 3], &device).into_data());

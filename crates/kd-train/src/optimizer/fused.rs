@@ -11,6 +11,10 @@ pub(super) type Refused<const D: usize, const N: usize> = (Tensor<D>, [Tensor<D>
 /// # Errors
 /// [`Refused`] where not all tensors are in f32 on flex, without a tape, and of one shape, or where the kernel refuses its settings.
 #[cfg(feature = "flex")]
+#[expect(
+    clippy::result_large_err,
+    reason = "the tensors that came in go back; there is nothing smaller to return"
+)]
 pub(super) fn update<const D: usize, const N: usize>(
     gradient: Tensor<D>,
     values: [Tensor<D>; N],
@@ -44,6 +48,10 @@ pub(super) fn update<const D: usize, const N: usize>(
 /// # Errors
 /// [`Refused`], always.
 #[cfg(not(feature = "flex"))]
+#[expect(
+    clippy::result_large_err,
+    reason = "the tensors that came in go back; there is nothing smaller to return"
+)]
 pub(super) fn update<const D: usize, const N: usize>(
     gradient: Tensor<D>,
     values: [Tensor<D>; N],
