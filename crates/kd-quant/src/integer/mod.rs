@@ -1,0 +1,14 @@
+//! Integer arithmetic on plain slices: what quantised layers compute, and the reference that integer kernels have to equal bit for bit.
+//!
+//! Codes are `i32` here, whatever bits they take when packed; accumulators are `i32` and wrap around as a kernel's would. A layer accumulates
+//! $\sum (x - z_x)(w - z_w) + b$ and requantises once: $y = \mathrm{saturate}(\mathrm{round}(\text{acc} \cdot m) + z_y)$ with $m = s_x s_w / s_y$ in f32,
+//! rounded half to even ([`Requantize`]). [`gemmlowp`] is the all-integer alternative.
+
+mod conv;
+pub mod gemmlowp;
+mod linear;
+mod linear_codes;
+
+pub use conv::{ConvCodes, conv2d};
+pub use linear::matmul;
+pub use linear_codes::{LinearCodes, Requantize, dequantize, dynamic_unsigned, quantize};

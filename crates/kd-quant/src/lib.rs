@@ -1,0 +1,48 @@
+//! Quantisation, binarisation and weight sharing for [burn](https://burn.dev).
+//!
+//! burn trains in float and its quantised tensors compute in float. Here are the quantisers that training with few bits needs, each with the gradient
+//! its paper states, and the integer arithmetic that they stand for.
+//!
+//! | Module | Methods |
+//! |---|---|
+//! | here | [`Affine`] (uniform, scale and zero point), [`Lsq`], [`Pact`], DoReFa ([`DorefaWeight`], [`DorefaActivation`], [`DorefaGradient`]) |
+//! | [`binary`] | BNN, BinaryConnect, BWN and XNOR-Net, ABC-Net, SiBNN, STTN |
+//! | [`ternary`] | TWN, TTQ |
+//! | [`power`] | power of two (DeepShift), additive powers of two (APoT) |
+//! | [`adder`] | AdderNet's layer |
+//! | [`observer`] | ranges: min-max, moving average, percentile, histogram, KL, MSE |
+//! | [`post`] | AdaRound, Bit-Split, ACIQ |
+//! | [`sharing`] | k-means codebooks, HashedNets |
+//! | [`integer`] | quantise and dequantise, convolution and product in integers, requantisation, gemmlowp's fixed point |
+//!
+//! **Conventions.** Rounding is half to even. Where public code disagrees (the sign of zero, the gradient at exactly a bound, what counts as $N$), the
+//! choice is an option with a stated default. A quantiser is a small set of settings; learned scales are tensors of the caller, one per block of
+//! [`Granularity`], and `project` says what the method does to its parameters after every optimizer step.
+
+pub mod adder;
+mod affine;
+pub mod binary;
+mod data;
+mod dorefa;
+mod error;
+mod granularity;
+mod grid;
+pub mod integer;
+mod linear_system;
+mod lsq;
+pub mod observer;
+mod pact;
+pub mod post;
+pub mod power;
+pub mod sharing;
+mod ste;
+pub mod ternary;
+
+pub use affine::{Affine, Scaling};
+pub use dorefa::{DorefaActivation, DorefaGradient, DorefaWeight, Normaliser};
+pub use error::QuantError;
+pub use granularity::Granularity;
+pub use grid::Grid;
+pub use lsq::{Count, LEAST_STEP, Lsq};
+pub use pact::Pact;
+pub use ste::{Bound, only_gradient, straight_through, with_slope};
