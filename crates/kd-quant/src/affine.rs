@@ -49,7 +49,7 @@ pub enum Scaling {
 /// let x = Tensor::<1>::from_floats([-9.0, 0.3, 0.26], &device);
 /// let scale = Tensor::from_floats([0.25], &device);
 /// let y = Affine::new(Grid::signed(4)?).quantize(x, scale, Tensor::zeros([1], &device))?;
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![-2.0, 0.25, 0.25]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![-2.0, 0.25, 0.25]));
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

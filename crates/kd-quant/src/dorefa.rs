@@ -34,7 +34,7 @@ pub enum Normaliser {
 /// use kd_quant::DorefaWeight;
 ///
 /// let w = Tensor::<1>::from_floats([-2.0, -0.3, 0.1, 2.0], &Device::flex());
-/// let y = DorefaWeight::new(2)?.quantize(w)?.into_data().to_vec::<f32>().unwrap_or_default();
+/// let y = DorefaWeight::new(2)?.quantize(w)?.into_data().try_to_vec::<f32>().unwrap_or_default();
 /// assert_eq!([y[0], y[3]], [-1.0, 1.0]);
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```

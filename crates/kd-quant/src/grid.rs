@@ -112,6 +112,31 @@ impl Grid {
     }
 }
 
+/// A number of bits from `LEAST` to 8, also when read from a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub(crate) struct Bits<const LEAST: u32>(u32);
+
+impl<const LEAST: u32> Bits<LEAST> {
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<const LEAST: u32> TryFrom<u32> for Bits<LEAST> {
+    type Error = QuantError;
+
+    fn try_from(bits: u32) -> Result<Self, QuantError> {
+        checked(bits, LEAST).map(Self)
+    }
+}
+
+impl<const LEAST: u32> From<Bits<LEAST>> for u32 {
+    fn from(bits: Bits<LEAST>) -> Self {
+        bits.0
+    }
+}
+
 /// $2^b - 1$ for 1 to 8 bits.
 pub(crate) fn levels(bits: u32) -> Result<f32, QuantError> {
     Ok(Grid::unsigned(bits)?.max() as f32)

@@ -11,7 +11,7 @@
 //! | [`power`] | power of two (DeepShift), additive powers of two (APoT) |
 //! | [`adder`] | AdderNet's layer |
 //! | [`observer`] | ranges: min-max, moving average, percentile, histogram, KL, MSE |
-//! | [`post`] | AdaRound, Bit-Split, ACIQ |
+//! | [`post`] | cross-layer equalisation, bias correction, AdaRound, Bit-Split, ACIQ |
 //! | [`sharing`] | k-means codebooks, HashedNets |
 //! | [`integer`] | quantise and dequantise, convolution and product in integers, requantisation, gemmlowp's fixed point |
 //!

@@ -48,7 +48,7 @@ pub enum Count {
 /// let lsq = Lsq::new(Grid::signed(2)?)?;
 /// let step = lsq.initial_step(x.clone())?;
 /// let y = lsq.quantize(x, step)?;
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![-0.9, 0.0, 0.0, 0.9]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![-0.9, 0.0, 0.0, 0.9]));
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,9 +157,9 @@ mod tests {
     fn the_step_stays_positive() {
         let lsq = Lsq::new(Grid::signed(4).unwrap()).unwrap();
         let step = lsq.project(Tensor::from_floats([-0.5, 0.0, 0.5], &Device::flex()));
-        assert_eq!(step.into_data().to_vec::<f32>().unwrap(), [LEAST_STEP, LEAST_STEP, 0.5]);
+        assert_eq!(step.into_data().try_to_vec::<f32>().unwrap(), [LEAST_STEP, LEAST_STEP, 0.5]);
         let zeros = lsq.initial_step(Tensor::<2>::zeros([3, 3], &Device::flex())).unwrap();
-        assert_eq!(zeros.into_data().to_vec::<f32>().unwrap(), [LEAST_STEP]);
+        assert_eq!(zeros.into_data().try_to_vec::<f32>().unwrap(), [LEAST_STEP]);
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
             let x = Tensor::<2>::from_floats([[0.1, 5.0], [0.2, -0.3], [0.1, 0.3], [0.5, 0.7]], &device);
             let step = Tensor::<1>::full([4], 0.25, &device).require_grad();
             let gradients = lsq.quantize(x, step.clone()).unwrap().sum().backward();
-            step.grad(&gradients).unwrap().into_data().to_vec::<f32>().unwrap()
+            step.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap()
         };
         let (tensor, block) = (gradient(Count::Tensor), gradient(Count::Block));
         for (t, b) in tensor.iter().zip(block) {

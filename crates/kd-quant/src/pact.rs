@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::QuantError;
 use crate::affine::column;
-use crate::grid::levels;
+use crate::grid::{Bits, levels};
 use crate::ste::only_gradient;
 
 /// Parameterised clipping activation, in place of a rectifier.
@@ -25,13 +25,13 @@ use crate::ste::only_gradient;
 /// let device = Device::flex();
 /// let x = Tensor::<1>::from_floats([-1.0, 1.1, 9.0], &device);
 /// let y = Pact::new(2)?.quantize(x, Tensor::from_floats([6.0], &device))?;
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![0.0, 2.0, 6.0]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![0.0, 2.0, 6.0]));
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pact {
-    bits: u32,
+    bits: Bits<1>,
 }
 
 impl Pact {
@@ -41,15 +41,15 @@ impl Pact {
     /// # Errors
     /// [`QuantError::Setting`] unless `bits` is from 1 to 8.
     pub fn new(bits: u32) -> Result<Self, QuantError> {
-        levels(bits).map(|_| Self { bits })
+        Ok(Self { bits: bits.try_into()? })
     }
 
     /// The clipped and rounded activation. `alpha` is `[1]` and positive.
     ///
     /// # Errors
-    /// [`QuantError::Length`] unless `alpha` holds one value; [`QuantError::Setting`] for bits out of range.
+    /// [`QuantError::Length`] unless `alpha` holds one value.
     pub fn quantize<const D: usize>(&self, x: Tensor<D>, alpha: Tensor<1>) -> Result<Tensor<D>, QuantError> {
-        let n = levels(self.bits)?;
+        let n = levels(self.bits.get())?;
         let shape = x.dims();
         let elements: usize = shape.iter().product();
         let x = x.reshape([1, elements]);

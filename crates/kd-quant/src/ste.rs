@@ -51,7 +51,7 @@ pub fn straight_through<const D: usize>(x: Tensor<D>, value: Tensor<D>) -> Tenso
 /// let x = Tensor::<1>::from_floats([-2.0, 0.4], &Device::flex().autodiff()).require_grad();
 /// let y = with_slope(x.clone(), x.clone().sign(), Tensor::from_floats([0.0, 1.0], &x.device()));
 /// let gradients = y.sum().backward();
-/// assert_eq!(x.grad(&gradients).map(|g| g.into_data().to_vec::<f32>()), Some(Ok(vec![0.0, 1.0])));
+/// assert_eq!(x.grad(&gradients).map(|g| g.into_data().try_to_vec::<f32>()), Some(Ok(vec![0.0, 1.0])));
 /// ```
 pub fn with_slope<const D: usize>(x: Tensor<D>, value: Tensor<D>, slope: Tensor<D>) -> Tensor<D> {
     value.detach() + only_gradient(x) * slope.detach()
@@ -77,13 +77,16 @@ mod tests {
         let x = Tensor::<1>::from_floats([1e-30, -3.4e7, 0.1], &Device::flex().autodiff()).require_grad();
         let value = Tensor::<1>::from_floats([1.0, 1e-9, -0.3], &x.device());
         let y = with_slope(x.clone(), value.clone(), Tensor::full([3], 7.0, &x.device()));
-        assert_eq!(y.into_data().to_vec::<f32>().unwrap(), value.into_data().to_vec::<f32>().unwrap());
+        assert_eq!(
+            y.into_data().try_to_vec::<f32>().unwrap(),
+            value.into_data().try_to_vec::<f32>().unwrap()
+        );
     }
 
     #[test]
     fn bounds_differ_only_at_the_bounds() {
         let x = Tensor::<1>::from_floats([-1.0, -0.5, 1.0, 1.5], &Device::flex());
-        let read = |mask: Tensor<1, Bool>| mask.into_data().to_vec::<bool>().unwrap();
+        let read = |mask: Tensor<1, Bool>| mask.into_data().try_to_vec::<bool>().unwrap();
         assert_eq!(read(Bound::Exclusive.inside(x.clone(), -1.0, 1.0)), [false, true, false, false]);
         assert_eq!(read(Bound::Inclusive.inside(x, -1.0, 1.0)), [true, true, true, false]);
     }

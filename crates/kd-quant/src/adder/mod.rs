@@ -41,7 +41,7 @@ pub(crate) use kernel::Geometry;
 /// let x = Tensor::<4>::from_floats([[[[1.0, 2.0]]]], &device);
 /// let w = Tensor::<4>::from_floats([[[[0.5]]]], &device);
 /// let y = AdderConv::default().forward(x, w)?;
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![-0.5, -1.5]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![-0.5, -1.5]));
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

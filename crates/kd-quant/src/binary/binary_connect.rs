@@ -65,7 +65,7 @@ mod tests {
         let w = Tensor::<1>::from_floats([-1.0, 0.0, 0.0, 1.0, 0.5], &device);
         let draws = Tensor::<1>::from_floats([0.0, 0.49, 0.5, 0.999, 0.76], &device);
         let y = BinaryConnect::default().quantize_stochastic(w.clone(), draws).unwrap();
-        assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [-1.0, 1.0, -1.0, 1.0, -1.0]);
+        assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [-1.0, 1.0, -1.0, 1.0, -1.0]);
         assert!(BinaryConnect::default().quantize_stochastic(w, Tensor::zeros([2], &device)).is_err());
     }
 
@@ -75,8 +75,8 @@ mod tests {
         let w = Tensor::<1>::from_floats([-3.0, 0.2], &device).require_grad();
         let upstream = Tensor::<1>::from_floats([2.0, -5.0], &device);
         let gradients = (BinaryConnect::default().quantize(w.clone()) * upstream).sum().backward();
-        assert_eq!(w.grad(&gradients).unwrap().into_data().to_vec::<f32>().unwrap(), [2.0, -5.0]);
+        assert_eq!(w.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap(), [2.0, -5.0]);
         let clipped = BinaryConnect::default().project(w);
-        assert_eq!(clipped.into_data().to_vec::<f32>().unwrap(), [-1.0, 0.2]);
+        assert_eq!(clipped.into_data().try_to_vec::<f32>().unwrap(), [-1.0, 0.2]);
     }
 }

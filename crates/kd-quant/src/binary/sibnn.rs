@@ -20,7 +20,7 @@ use crate::{Bound, QuantError};
 ///
 /// let x = Tensor::<1>::from_floats([-0.2, 0.0, 3.0], &Device::flex());
 /// let y = SibnnActivation::default().quantize(x);
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![0.0, 1.0, 1.0]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![0.0, 1.0, 1.0]));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -36,7 +36,7 @@ pub enum XnorGradient {
 ///
 /// let w = Tensor::<2>::from_floats([[-0.5, 0.25], [0.1, 0.3]], &Device::flex());
 /// let y = Xnor::default().quantize(w);
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![-0.375, 0.375, 0.2, 0.2]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![-0.375, 0.375, 0.2, 0.2]));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

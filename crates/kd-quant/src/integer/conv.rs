@@ -51,7 +51,7 @@ pub fn conv2d(conv: &ConvCodes<'_>) -> Result<(Vec<i32>, [usize; 4]), QuantError
     let places = |size: usize, kernel: usize, axis: usize| {
         Some((size + 2 * conv.padding[axis]).checked_sub(kernel)? / conv.stride[axis] + 1)
     };
-    let grouped = inputs * conv.groups == channels && out % conv.groups == 0;
+    let grouped = inputs * conv.groups == channels && out.is_multiple_of(conv.groups);
     let (Some(oh), Some(ow), true) = (places(height, kh, 0), places(width, kw, 1), grouped) else {
         let wanted = format!(
             "{} input channels in {} groups, and a window within the padded {height}x{width} image",

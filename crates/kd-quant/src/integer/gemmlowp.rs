@@ -93,8 +93,10 @@ impl FixedMultiplier {
 pub fn choose_parameters(min: f32, max: f32) -> Result<LinearCodes, QuantError> {
     crate::data::check_finite("the range", &[min, max])?;
     let grid = Grid::unsigned(8)?;
-    let (low, high) = (f64::from(min.min(0.0)), f64::from(max.max(0.0)));
-    let scale = ((high - low) / f64::from(grid.steps())).max(f64::from(f32::MIN_POSITIVE));
-    let zero = (f64::from(grid.min()) - low / scale).clamp(f64::from(grid.min()), f64::from(grid.max()));
-    Ok(LinearCodes { scale: scale as f32, zero_point: zero.round() as i32 })
+    let (low, high) = (min.min(0.0), max.max(0.0));
+    // The quotient is rounded to f32 before the zero point is found, which decides ties.
+    let scale = ((high - low) / grid.steps() as f32).max(f32::MIN_POSITIVE);
+    let (least, most) = (f64::from(grid.min()), f64::from(grid.max()));
+    let zero = (least - f64::from(low) / f64::from(scale)).clamp(least, most);
+    Ok(LinearCodes { scale, zero_point: zero.round() as i32 })
 }

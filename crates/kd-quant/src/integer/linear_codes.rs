@@ -27,8 +27,13 @@ pub struct LinearCodes {
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 pub fn quantize(x: f32, codes: LinearCodes, grid: Grid) -> i32 {
-    // A cast saturates, and NaN becomes 0; adding can't overflow in i64.
-    let code = (x / codes.scale).round_ties_even() as i64 + i64::from(codes.zero_point);
+    place((x / codes.scale).round_ties_even(), codes.zero_point, grid)
+}
+
+/// An integral number moved by the zero point and saturated; NaN counts as 0.
+fn place(rounded: f32, zero_point: i32, grid: Grid) -> i32 {
+    // The cast saturates to i32, whose sums i64 holds.
+    let code = i64::from(rounded as i32) + i64::from(zero_point);
     code.clamp(i64::from(grid.min()), i64::from(grid.max())) as i32
 }
 
@@ -70,9 +75,7 @@ impl Requantize {
 
     /// The code of an accumulator.
     pub fn apply(&self, accumulator: i32) -> i32 {
-        let code = (accumulator as f32 * self.multiplier).round_ties_even() as i64;
-        let code = code + i64::from(self.zero_point);
-        code.clamp(i64::from(self.grid.min()), i64::from(self.grid.max())) as i32
+        place((accumulator as f32 * self.multiplier).round_ties_even(), self.zero_point, self.grid)
     }
 }
 

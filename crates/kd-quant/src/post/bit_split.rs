@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::QuantError;
 use crate::error::in_range;
+use crate::grid::Bits;
 
 /// When the change of the scales counts as none.
 const CONVERGED: f64 = 1e-9;
@@ -29,7 +30,7 @@ const SWEEPS: usize = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BitSplit {
-    bits: u32,
+    bits: Bits<2>,
 }
 
 /// Rows of weights as a scale and planes.
@@ -120,8 +121,7 @@ impl BitSplit {
     /// # Errors
     /// [`QuantError::Setting`] unless `bits` is from 2 to 8.
     pub fn new(bits: u32) -> Result<Self, QuantError> {
-        in_range("bits", bits, (2..=8).contains(&bits), "from 2 to 8")?;
-        Ok(Self { bits })
+        Ok(Self { bits: bits.try_into()? })
     }
 
     /// Integer codes as planes, most significant first; each plane's elements have the code's sign.
@@ -130,7 +130,7 @@ impl BitSplit {
             let digit = |q: &f64| if (q.abs() as u32 >> bit) & 1 == 1 { q.signum() } else { 0.0 };
             codes.iter().map(|row| row.iter().map(digit).collect()).collect()
         };
-        (0..self.bits - 1).rev().map(plane).collect()
+        (0..self.bits.get() - 1).rev().map(plane).collect()
     }
 
     /// Scale and planes of every row (output channel), by the weights alone.
@@ -138,8 +138,8 @@ impl BitSplit {
     /// # Errors
     /// As [`fixed_point_weights`].
     pub fn quantize(&self, rows: &[Vec<f64>]) -> Result<SplitWeight, QuantError> {
-        let (codes, scales) = fixed_point_weights(rows, self.bits)?;
-        let stretch = 2.0_f64.powi(self.bits as i32 - 2);
+        let (codes, scales) = fixed_point_weights(rows, self.bits.get())?;
+        let stretch = 2.0_f64.powi(self.bits.get() as i32 - 2);
         let mut weight =
             SplitWeight { scale: scales.iter().map(|s| s * stretch).collect(), planes: self.split(&codes) };
         for _ in 0..SWEEPS {

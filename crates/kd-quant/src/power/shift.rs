@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::QuantError;
 use crate::error::in_range;
+use crate::grid::Bits;
 use crate::ste::{only_gradient, straight_through};
 
 /// $2^k$ of integral `k`, exact.
@@ -25,26 +26,25 @@ fn power_of_two<const D: usize>(k: Tensor<D>) -> Tensor<D> {
 ///
 /// let w = Tensor::<1>::from_floats([0.0, -0.2, 0.72, 0.70], &Device::flex());
 /// let y = PowerOfTwo::new(4)?.quantize(w);
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![0.0, -0.25, 1.0, 0.5]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![0.0, -0.25, 1.0, 0.5]));
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PowerOfTwo {
-    bits: u32,
+    bits: Bits<2>,
 }
 
 impl PowerOfTwo {
     /// # Errors
     /// [`QuantError::Setting`] unless `bits` is from 2 to 8.
     pub fn new(bits: u32) -> Result<Self, QuantError> {
-        in_range("bits", bits, (2..=8).contains(&bits), "from 2 to 8: one is the sign")?;
-        Ok(Self { bits })
+        Ok(Self { bits: bits.try_into()? })
     }
 
     /// The least exponent, $-(2^{b-1} - 1)$; the greatest is 0.
     pub fn least_exponent(&self) -> i32 {
-        1 - (1 << (self.bits - 1))
+        1 - (1 << (self.bits.get() - 1))
     }
 
     /// The rounded exponents, $-\infty$ for zero; without gradient.
@@ -73,19 +73,19 @@ impl PowerOfTwo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShiftWeight {
-    bits: u32,
+    bits: Bits<2>,
 }
 
 impl ShiftWeight {
     /// # Errors
     /// [`QuantError::Setting`] unless `bits` is from 2 to 8.
     pub fn new(bits: u32) -> Result<Self, QuantError> {
-        PowerOfTwo::new(bits).map(|_| Self { bits })
+        Ok(Self { bits: bits.try_into()? })
     }
 
     /// The shifts, brought into $[-(2^{b-1} - 2), 0]$ after every step: one code less than [`PowerOfTwo`], it is for zero.
     pub fn project<const D: usize>(&self, shift: Tensor<D>) -> Tensor<D> {
-        shift.clamp(2.0 - (1 << (self.bits - 1)) as f32, 0.0)
+        shift.clamp(2.0 - (1 << (self.bits.get() - 1)) as f32, 0.0)
     }
 
     /// The weights of `shift` and `sign`, of one shape.

@@ -19,7 +19,7 @@ use crate::{Grid, QuantError};
 ///
 /// let w = Tensor::<1>::from_floats([0.0, 1.0, 1.2, -0.9], &Device::flex());
 /// let book = Codebook::fit(&w, 1)?;
-/// let shared = book.weight(book.centroids(&w.device()), [4])?.into_data().to_vec::<f32>().unwrap_or_default();
+/// let shared = book.weight(book.centroids(&w.device()), [4])?.into_data().try_to_vec::<f32>().unwrap_or_default();
 /// assert_eq!(shared, [0.0, 1.1, 1.1, -0.9]);
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
@@ -115,7 +115,7 @@ mod tests {
         let upstream = Tensor::<2>::from_floats([[9.0, 1.0, 2.0], [3.0, 5.0, 9.0]], &device);
         let loss = (book.weight(centroids.clone(), [2, 3]).unwrap() * upstream).sum();
         let gradient = centroids.grad(&loss.backward()).unwrap();
-        assert_eq!(gradient.into_data().to_vec::<f32>().unwrap(), [8.0, 3.0]);
+        assert_eq!(gradient.into_data().try_to_vec::<f32>().unwrap(), [8.0, 3.0]);
     }
 
     #[test]

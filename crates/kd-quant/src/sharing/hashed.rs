@@ -143,8 +143,8 @@ mod tests {
         let difference = (whole - tiled.clone()).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-6, "{difference}");
 
-        let gradient = w.grad(&tiled.sum().backward()).unwrap().into_data().to_vec::<f32>().unwrap();
-        let x = x.into_data().to_vec::<f32>().unwrap();
+        let gradient = w.grad(&tiled.sum().backward()).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        let x = x.into_data().try_to_vec::<f32>().unwrap();
         let mut wanted = [0.0_f32; 6];
         for row in 0..5 {
             for (column, x) in x.iter().enumerate() {

@@ -36,7 +36,7 @@ pub enum Edge {
 /// let w = Tensor::<1>::from_floats([-0.9, 0.01, 1.1], &device);
 /// let (wp, wn) = (Tensor::from_floats([0.7], &device), Tensor::from_floats([1.2], &device));
 /// let y = Ttq::default().quantize(w, wp, wn)?;
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![-1.2, 0.0, 0.7]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![-1.2, 0.0, 0.7]));
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -27,7 +27,7 @@ use crate::{Bound, Granularity, QuantError};
 ///
 /// let w = Tensor::<1>::from_floats([-0.9, 0.1, 0.2, 1.1], &Device::flex());
 /// let y = Twn::default().quantize(w)?;
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![-1.0, 0.0, 0.0, 1.0]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![-1.0, 0.0, 0.0, 1.0]));
 /// # Ok::<(), kd_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -69,13 +69,12 @@ fn uniform(case: &Case) -> Result<(), Failure> {
     let granularity =
         if case.flag("channel_wise")? { Granularity::Channel { axis: 0 } } else { Granularity::Tensor };
     let w = case.leaf("w")?;
-    let observe = |mut observer: Box<dyn FnMut() -> Result<_, Failure>>| observer();
     let ranges = match case.param("scale_method").and_then(|method| method.as_str()) {
-        Some("mse") => observe(Box::new(|| {
+        Some("mse") => {
             let mut observer = LeastError::new(grid, granularity);
             ok(observer.observe(w.clone()))?;
-            ok(observer.ranges())
-        }))?,
+            ok(observer.ranges())?
+        }
         method => {
             let mut observer = MinMax::new(granularity);
             ok(observer.observe(w.clone()))?;
