@@ -13,7 +13,8 @@
 //! | [`observer`] | ranges: min-max, moving average, percentile, histogram, KL, MSE |
 //! | [`post`] | cross-layer equalisation, bias correction, AdaRound, Bit-Split, ACIQ |
 //! | [`sharing`] | k-means codebooks, HashedNets |
-//! | [`integer`] | quantise and dequantise, convolution and product in integers, requantisation, gemmlowp's fixed point |
+//! | [`integer`] | quantise and dequantise, convolution, product, sum and mean in integers, requantisation, gemmlowp's fixed point |
+//! | [`analysis`] | SQNR, cosine, saturation, flips, packed bytes; bits per layer under a budget |
 //!
 //! **Conventions.** Rounding is half to even. Where public code disagrees (the sign of zero, the gradient at exactly a bound, what counts as $N$), the
 //! choice is an option with a stated default. A quantiser is a small set of settings; learned scales are tensors of the caller, one per block of
@@ -21,6 +22,7 @@
 
 pub mod adder;
 mod affine;
+pub mod analysis;
 pub mod binary;
 mod data;
 mod dorefa;

@@ -6,9 +6,11 @@
 
 mod conv;
 pub mod gemmlowp;
+mod joining;
 mod linear;
 mod linear_codes;
 
 pub use conv::{ConvCodes, conv2d};
+pub use joining::{add, average, rescale};
 pub use linear::matmul;
 pub use linear_codes::{LinearCodes, Requantize, dequantize, dynamic_unsigned, quantize};
