@@ -26,7 +26,7 @@ pub fn bias_correction<const D: usize>(
     Ok(error.mean_dim(1).reshape([channels]))
 }
 
-/// The same without data: $-\sum_{i} \mathrm{E}[x_i] \sum_{k} (\tilde w_{oik} - w_{oik})$.
+/// The same without data: $-\sum_{i} \mathrm{E}(x_i) \sum_{k} (\tilde w_{oik} - w_{oik})$.
 ///
 /// `float` and `quantised` are weights `[out, in, ...]`, without groups; `input [in]` are the means of the input's channels, known from a normalisation in front
 /// ([`mean_behind_rectifier`]).
@@ -54,7 +54,7 @@ pub fn bias_correction_without_data<const D: usize>(
     Ok((error * input.reshape([1, inputs])).sum_dim(1).reshape([out]))
 }
 
-/// The mean of a channel behind batch normalisation and a rectifier, its input being normal: $\mathrm{E}[\max(0, z)]$ with $z \sim N(\beta, \gamma^2)$,
+/// The mean of a channel behind batch normalisation and a rectifier, its input being normal: $\mathrm{E}\max(0, z)$ with $z \sim N(\beta, \gamma^2)$,
 ///
 /// $$ |\gamma|\,\phi(\beta/|\gamma|) + \beta\,\Phi(\beta/|\gamma|) $$
 ///
