@@ -4,7 +4,8 @@
 //!
 //! Neither model knows anything of kd: no trait, no taps. Tracing makes a graph of each, whose nodes are named after the modules; every name is
 //! a tap. The student learns the drawn digits from the teacher's output, and from where it is active after its concatenation.
-//! Expected, in a minute: the teacher's graph, then a table of three rows.
+//! Expected, in a minute of processor time: the teacher's graph, then teacher 98.60 %, student alone 97.65 %, distilled 97.40 %. The example shows how it
+//! is done, not that it pays here.
 
 use std::process::ExitCode;
 
