@@ -244,7 +244,8 @@ impl Study {
 
         let relative = PathBuf::from(format!("{}-seed-{seed}", slug(&plan.name)));
         let folder = self.settings.folder.join(&relative);
-        let settings = kd_train::RunSettings { seed, ..plan.settings.clone() };
+        let mut settings = kd_train::RunSettings { seed, ..plan.settings.clone() };
+        settings.optimizer.kernels &= self.settings.engine == Engine::Kernels;
         let mut run = Run::new(&folder, settings, (plan.objective)()?, device)
             .metrics(vec![Box::new(Accuracy::default()), Box::new(NegativeLogLikelihood::default())])
             .stop_flag(self.settings.stop.clone());

@@ -7,7 +7,7 @@
 //!
 //! A training step is: forward, mean cross-entropy, backward, SGD with momentum 0.9 and decay 1e-4, on one batch that stays in memory. Every round runs each
 //! program's steps in turn, so that whatever else the machine does falls on all alike; the first round warms up. Prints a table of medians over
-//! all steps, and of ratios to PyTorch eager (to ONNX Runtime for inference, if it is asked for). Without `--python` only ours and burn's are run.
+//! all steps, and their ratios to PyTorch eager. Without `--python` only ours and burn's are run.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,14 +15,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{GradientsParams, SgdConfig};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use clap::{Parser, ValueEnum};
 use kd_bench::{Peer, log, print};
 use kd_core::{Network, Taps};
 use kd_graph::{Engine, GraphModule, trace};
 use kd_models::{InputShape, ModelSpec, Zoo};
+use kd_train::OptimizerSettings;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -119,21 +119,30 @@ impl Net for GraphModule {
     }
 }
 
-fn training<N: Net>(model: N, images: Tensor<4>, labels: Tensor<1, Int>) -> Box<dyn FnMut() -> Result<()>> {
+fn training<N: Net>(
+    model: N,
+    images: Tensor<4>,
+    labels: Tensor<1, Int>,
+    kernels: bool,
+) -> Result<Box<dyn FnMut() -> Result<()>>> {
     let device = images.device().autodiff();
     let (images, labels) = (images.autodiff(), labels.autodiff());
     let loss = CrossEntropyLossConfig::new().init(&device);
-    let momentum = MomentumConfig::new().with_momentum(0.9).with_dampening(0.0);
-    let decay = burn::optim::decay::WeightDecayConfig::new(1e-4);
-    let mut optimizer = SgdConfig::new().with_momentum(Some(momentum)).with_weight_decay(Some(decay)).init();
+    let settings = OptimizerSettings {
+        weight_decay: 1e-4,
+        decay_norms_and_biases: true,
+        kernels,
+        ..OptimizerSettings::default()
+    };
+    let mut optimizer = settings.optimizer()?;
     let mut model = Some(model.train());
-    Box::new(move || {
+    Ok(Box::new(move || {
         let current = model.take().context("a step failed before")?;
         let gradients = loss.forward(current.logits(images.clone())?, labels.clone()).backward();
         let gradients = GradientsParams::from_grads(gradients, &current);
         model = Some(optimizer.step(0.01, current, gradients));
         Ok(())
-    })
+    }))
 }
 
 fn inference<N: Net>(model: N, images: Tensor<4>) -> Box<dyn FnMut() -> Result<()>> {
@@ -145,11 +154,17 @@ fn inference<N: Net>(model: N, images: Tensor<4>) -> Box<dyn FnMut() -> Result<(
     })
 }
 
-fn program<N: Net>(mode: Mode, model: N, images: &Tensor<4>, labels: &Tensor<1, Int>) -> Program {
-    Program::Ours(match mode {
-        Mode::Train => training(model, images.clone(), labels.clone()),
+fn program<N: Net>(
+    mode: Mode,
+    model: N,
+    images: &Tensor<4>,
+    labels: &Tensor<1, Int>,
+    kernels: bool,
+) -> Result<Program> {
+    Ok(Program::Ours(match mode {
+        Mode::Train => training(model, images.clone(), labels.clone(), kernels)?,
         Mode::Infer => inference(model, images.clone()),
-    })
+    }))
 }
 
 fn contenders(options: &Options, name: &str, mode: Mode, batch: usize) -> Result<Vec<Contender>> {
@@ -174,9 +189,9 @@ fn contenders(options: &Options, name: &str, mode: Mode, batch: usize) -> Result
     let mut contenders = Vec::new();
     let mut add = |name, program| contenders.push(Contender { name, program, times: Vec::new() });
     let kernels = GraphModule::new(graph, &device)?.with_engine(Engine::Kernels);
-    add("kd", program(mode, kernels, &images, &labels));
+    add("kd", program(mode, kernels, &images, &labels, true)?);
     if !options.without_burn {
-        add("burn", program(mode, zoo, &images, &labels));
+        add("burn", program(mode, zoo, &images, &labels, false)?);
     }
     if let Some(python) = &options.python {
         let peer = |script: &str, more: &[&str]| {
@@ -215,7 +230,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     check(options.python.as_deref())?;
     burn_threads(options.threads)?;
-    print("| case | program | ms, median | range | to the first peer |");
+    print("| case | program | ms, median | range | to PyTorch eager |");
     print("|---|---|---|---|---|");
     for case in &options.cases {
         let (name, mode, batch) = parse(case)?;
