@@ -68,9 +68,6 @@ pub enum PruneError {
         /// The first difference found.
         difference: String,
     },
-    /// An optimizer's state that can't be read.
-    #[error("the optimizer's state can't be moved to the smaller network: {0}")]
-    Optimizer(String),
     /// From the graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
