@@ -1,5 +1,6 @@
 //! What a score looks at: a network, its prunable weights, and a batch with a loss where gradients are wanted.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Flag, Module, ModuleMapper, Param};
@@ -232,9 +233,9 @@ pub(crate) fn gradients_of(
     let mut found = collected.found?;
     // What the loss does not depend on has no gradient.
     for (path, shape) in shapes {
-        if !found.contains_key(&path) {
+        if let Entry::Vacant(entry) = found.entry(path) {
             let zeros = vec![0.0; shape.iter().product()];
-            found.insert(path, Array::new(shape, zeros)?);
+            entry.insert(Array::new(shape, zeros)?);
         }
     }
     Ok(found)

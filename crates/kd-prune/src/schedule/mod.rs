@@ -83,10 +83,12 @@ impl Schedule {
     pub fn is_due(&self, step: usize) -> bool {
         match *self {
             Self::OneShot { at, .. } => step == at,
-            Self::Iterative { rounds, every, .. } => step % every.max(1) == 0 && step / every.max(1) < rounds,
+            Self::Iterative { rounds, every, .. } => {
+                step.is_multiple_of(every.max(1)) && step / every.max(1) < rounds
+            }
             Self::Polynomial(polynomial) => polynomial.is_due(step),
             Self::Cosine { begin, end, every, .. } => {
-                step == end || (begin..=end).contains(&step) && (step - begin) % every.max(1) == 0
+                step == end || (begin..=end).contains(&step) && (step - begin).is_multiple_of(every.max(1))
             }
         }
     }

@@ -66,12 +66,14 @@ impl Polynomial {
         let every = self.every.max(1);
         match self.convention {
             PolynomialConvention::Paper => {
-                (self.begin..=self.end).contains(&step) && (step - self.begin) % every == 0
+                (self.begin..=self.end).contains(&step) && (step - self.begin).is_multiple_of(every)
             }
             PolynomialConvention::LastUpdate => {
-                (self.begin..self.end).contains(&step) && (step - self.begin) % every == 0
+                (self.begin..self.end).contains(&step) && (step - self.begin).is_multiple_of(every)
             }
-            PolynomialConvention::NextStep => (self.begin..=self.end).contains(&step) && step % every == 0,
+            PolynomialConvention::NextStep => {
+                (self.begin..=self.end).contains(&step) && step.is_multiple_of(every)
+            }
         }
     }
 

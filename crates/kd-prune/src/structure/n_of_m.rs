@@ -20,7 +20,7 @@ pub fn n_of_m(scores: &Array, n: usize, m: usize, axis: usize, ties: Ties) -> Re
     let size = size_along(scores, axis, n, m)?;
     let step: usize = shape.iter().skip(axis + 1).product();
     let mut keep = vec![false; values.len()];
-    for start in (0..values.len()).filter(|flat| flat / step % size % m == 0) {
+    for start in (0..values.len()).filter(|flat| (flat / step % size).is_multiple_of(m)) {
         let places: Vec<usize> = (0..m).map(|place| start + place * step).collect();
         let group: Vec<f32> = places.iter().filter_map(|place| values.get(*place)).copied().collect();
         for (place, kept) in places.into_iter().zip(top_k(&group, n, ties)) {

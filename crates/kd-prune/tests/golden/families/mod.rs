@@ -10,10 +10,14 @@ mod sparse_training;
 
 use crate::case::{Case, Failure};
 
+/// Whether a case of the file belongs to the family.
+pub type Covers = fn(&Case) -> bool;
+
+/// Runs a case.
 pub type Run = fn(&Case) -> Result<(), Failure>;
 
 /// Name of the file, which of its cases belong here, and what runs one.
-pub const FAMILIES: &[(&str, fn(&Case) -> bool, Run)] = &[
+pub const FAMILIES: &[(&str, Covers, Run)] = &[
     ("prune_slimming", all, slimming::run),
     ("prune_saliency", all, saliency::run),
     ("prune_sparse_training", all, sparse_training::run),
