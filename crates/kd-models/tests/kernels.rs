@@ -108,13 +108,11 @@ fn check(name: &str, tolerance: f64) {
     }
     assert!(compared, "{name}: in {TRIES} batches a rectifier let different elements through");
     let (expected, found) = (model::floats(&pair.burns), model::floats(&pair.ours));
+    // A mean that is zero but for rounding is measured against the other statistics.
+    let floor = 1e-2 * expected.values().map(largest).fold(0.0, f64::max);
     for (path, expected) in &expected {
-        close(
-            &found[path],
-            expected,
-            tolerance * largest(expected),
-            &format!("{name}: {path} after training"),
-        );
+        let scale = largest(expected).max(floor);
+        close(&found[path], expected, tolerance * scale, &format!("{name}: {path} after training"));
     }
 }
 
