@@ -242,7 +242,7 @@ fn linear_layers_are_burns() {
 }
 
 #[test]
-fn a_kernel_that_refuses_gives_nan_and_not_a_guess() {
+fn a_convolution_that_does_not_fit_has_no_positions() {
     let x = leaf([1, 1, 2, 2], 1).inner();
     let weight = leaf([1, 1, 5, 5], 2).inner();
     let window = Window { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 };

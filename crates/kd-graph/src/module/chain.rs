@@ -1,7 +1,7 @@
 //! Running a chain on our kernels.
 
 use burn::backend::ops::ModuleOps;
-use burn::backend::{Dispatch, DispatchDevice, DispatchTensor};
+use burn::backend::{Dispatch, DispatchDevice, DispatchTensor, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor};
 
 use super::fuse::Chain;
@@ -9,6 +9,7 @@ use super::ops::{Args, Reason};
 use super::plan::Norm;
 use super::{GraphModule, RunError, Value, batch_norm};
 use crate::kernels::{self, Chains, FoldCache, Maybe, Norm as Normalise, Window};
+use crate::{Graph, Op};
 
 /// Whether a device has our kernels: flex, in single precision, with gradients or without.
 pub(super) fn supported(device: &Device) -> bool {
@@ -23,6 +24,16 @@ pub(super) fn supported(device: &Device) -> bool {
         let _ = (device, DType::F32, None::<DispatchDevice>);
         false
     }
+}
+
+/// Whether the floats that a caller gives have single precision.
+pub(super) fn single(inputs: &[Value]) -> bool {
+    !inputs.iter().any(|value| matches!(value, Value::Float(tensor) if tensor.dtype() != DType::F32))
+}
+
+/// Whether a graph leaves single precision on the way.
+pub(super) fn leaves_single(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, node)| matches!(node.op(), Op::Cast { precision: Some(_), .. }))
 }
 
 /// Runs one chain. Its arguments have the types that the graph says.
@@ -139,5 +150,41 @@ impl Layer<'_> {
             None if self.relu => Dispatch::chain_relu(y),
             None => y,
         }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{Activation, Kind, Shape, TensorType};
+
+    #[test]
+    fn a_graph_that_leaves_single_precision_computes_on_burn() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::float(Shape::batched([3]))).unwrap();
+        let half = Op::Cast { kind: Kind::Float, precision: Some("f16".into()) };
+        let half = graph.add("half", half, &[x]).unwrap();
+        let relu = graph.add("relu", Op::Activation(Activation::Relu), &[half]).unwrap();
+        graph.set_outputs(&[relu]).unwrap();
+        let device = Device::flex();
+        let module = GraphModule::new(graph, &device).unwrap();
+        let x = Tensor::<2>::from_data([[-1.0, 0.5, 2.0]], &device);
+        let y = module.run(vec![x.into()]).unwrap().remove(0).data().unwrap();
+        assert_eq!(y.dtype(), DType::F16);
+        assert_eq!(y.iter::<f32>().collect::<Vec<_>>(), [0.0, 0.5, 2.0]);
+    }
+
+    #[test]
+    fn inputs_in_double_precision_compute_on_burn() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::float(Shape::batched([2]))).unwrap();
+        let relu = graph.add("relu", Op::Activation(Activation::Relu), &[x]).unwrap();
+        graph.set_outputs(&[relu]).unwrap();
+        let device = Device::flex();
+        let module = GraphModule::new(graph, &device).unwrap();
+        let x = Tensor::<2>::from_data([[-1.0, 2.0]], &device).cast(burn::tensor::FloatDType::F64);
+        let y = module.run(vec![x.into()]).unwrap().remove(0).data().unwrap();
+        assert_eq!(y.iter::<f64>().collect::<Vec<_>>(), [0.0, 2.0]);
     }
 }

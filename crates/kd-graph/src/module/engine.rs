@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::plan::Plan;
-use super::{GraphModule, chain};
+use super::{GraphModule, Value, chain};
 use crate::NodeId;
 
 /// What computes a graph's layers.
@@ -57,13 +57,17 @@ impl GraphModule {
     }
 
     /// The plan to run when the results of `kept` have to be seen, or of all nodes.
-    pub(super) fn plan_for(&self, kept: Option<&[NodeId]>) -> Arc<Plan> {
+    pub(super) fn plan_for(&self, kept: Option<&[NodeId]>, inputs: &[Value]) -> Arc<Plan> {
         let Some(kept) = kept else { return self.plan.clone() };
-        if self.engine == Engine::Burn || !chain::supported(&self.device) {
+        let supported = chain::supported(&self.device) && chain::single(inputs);
+        if self.engine == Engine::Burn || !supported {
             return self.plan.clone();
         }
         let mut fused = self.fused.lock().unwrap_or_else(PoisonError::into_inner);
-        let build = || Arc::new(self.plan.fused(&self.graph, &kept.iter().copied().collect()));
+        let build = || match chain::leaves_single(&self.graph) {
+            true => self.plan.clone(),
+            false => Arc::new(self.plan.fused(&self.graph, &kept.iter().copied().collect())),
+        };
         match fused.get(kept) {
             Some(plan) => plan.clone(),
             None => fused.entry(kept.to_vec()).or_insert_with(build).clone(),

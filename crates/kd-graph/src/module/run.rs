@@ -30,7 +30,8 @@ impl GraphModule {
     /// # Errors
     /// [`RunError`] for inputs of another number, kind, shape or device, and for a batch norm that can't be trained.
     pub fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>, RunError> {
-        self.execute(inputs, &self.plan_for(Some(&[])), None)
+        let plan = self.plan_for(Some(&[]), &inputs);
+        self.execute(inputs, &plan, None)
     }
 
     /// As [`run`](Self::run), and calls `observe` with every node's result as soon as it is there: inputs, then operations in
@@ -43,7 +44,8 @@ impl GraphModule {
         inputs: Vec<Value>,
         mut observe: impl FnMut(NodeId, &Value),
     ) -> Result<Vec<Value>, RunError> {
-        self.execute(inputs, &self.plan_for(None), Some(&mut observe))
+        let plan = self.plan_for(None, &inputs);
+        self.execute(inputs, &plan, Some(&mut observe))
     }
 
     /// As [`run`](Self::run), and hands out the results of some nodes, in the order asked for. Any node can be tapped, also parameters
@@ -88,7 +90,8 @@ impl GraphModule {
                 *slot = Some(value.clone());
             }
         };
-        let outputs = self.execute(inputs, &self.plan_for(Some(taps)), Some(&mut keep))?;
+        let plan = self.plan_for(Some(taps), &inputs);
+        let outputs = self.execute(inputs, &plan, Some(&mut keep))?;
         let named = values
             .into_iter()
             .zip(taps)

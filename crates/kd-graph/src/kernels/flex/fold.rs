@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::{DispatchTensor, Flex};
 use burn::tensor::Tensor;
-use burn_flex::FlexTensor;
+use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
 use kd_kernels::conv::{self, Epilogue, PackedWeight};
 use kd_kernels::{Geometry, KernelError};
@@ -25,8 +25,8 @@ impl fmt::Debug for FoldCache {
 }
 
 struct Folded {
-    /// Memory of weight, gamma, beta, mean, variance. Holding it keeps its address from being given to another tensor.
-    sources: [Arc<Bytes>; 5],
+    /// Memory of weight, gamma, beta, mean, variance, and which part of it. Holding it keeps its address from being given to another tensor.
+    sources: [(Arc<Bytes>, Layout); 5],
     /// Input sizes without the batch.
     input: [usize; 3],
     weight: PackedWeight,
@@ -100,16 +100,21 @@ impl FoldCache {
         epsilon: f64,
     ) -> Result<Arc<Folded>, KernelError> {
         let [gamma, beta, mean, variance] = parts;
-        let sources = [weight, gamma, beta, mean, variance].map(FlexTensor::data_arc);
+        let tensors = [weight, gamma, beta, mean, variance];
+        let sources = tensors.map(|tensor| (tensor.data_arc(), tensor.layout().clone()));
         let input = [channels, height, width];
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folded) = kept.as_ref()
             && folded.input == input
-            && folded.sources.iter().zip(&sources).all(|(kept, now)| Arc::ptr_eq(kept, now))
+            && folded
+                .sources
+                .iter()
+                .zip(&sources)
+                .all(|(kept, now)| Arc::ptr_eq(&kept.0, &now.0) && kept.1 == now.1)
         {
             return Ok(folded.clone());
         }
-        let dense = [weight, gamma, beta, mean, variance].map(FlexTensor::to_contiguous);
+        let dense = tensors.map(FlexTensor::to_contiguous);
         let [weight, gamma, beta, mean, variance] = dense.each_ref().map(numbers);
         let (scale, bias): (Vec<f32>, Vec<f32>) = gamma
             .iter()

@@ -31,7 +31,7 @@ fn dense(buffer: Buffer, shape: impl Into<burn::tensor::Shape>) -> FloatTensor<F
 /// A buffer filled by a kernel.
 ///
 /// burn's operations have no way to return an error, and sizes were checked when the graph was made. Should a kernel refuse all the same, the
-/// log says why and the result is NaN everywhere, which no run overlooks.
+/// log says why and the result is NaN everywhere, which no run overlooks; where even its sizes are impossible, it is empty.
 fn filled(len: usize, kernel: impl FnOnce(&mut [f32]) -> Result<(), KernelError>) -> Buffer {
     let mut buffer = Buffer::new(len);
     if let Err(error) = kernel(buffer.slice()) {
@@ -179,5 +179,18 @@ impl ChainGradients for Flex {
             None => dy,
         };
         linear::gradients(&x, &weight, &dy, wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_refuses_gives_nan_and_not_a_guess() {
+        let mut buffer = filled(3, |y| elementwise::relu(&[1.0], y));
+        assert!(buffer.slice().iter().all(|y| y.is_nan()));
+        let mut buffer = filled(2, |y| elementwise::relu(&[-1.0, 2.0], y));
+        assert_eq!(buffer.slice(), [0.0, 2.0]);
     }
 }
