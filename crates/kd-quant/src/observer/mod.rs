@@ -15,6 +15,7 @@
 mod entropy;
 mod histogram;
 mod least_error;
+mod method;
 mod min_max;
 mod moving_average;
 mod percentile;
@@ -23,6 +24,7 @@ mod ranges;
 pub use entropy::Entropy;
 pub use histogram::Histogram;
 pub use least_error::LeastError;
+pub use method::{AnyObserver, RangeMethod};
 pub use min_max::MinMax;
 pub use moving_average::MovingAverage;
 pub use percentile::Percentile;
