@@ -9,8 +9,16 @@ use kd_models::{InputShape, ModelError, ModelSpec, parameter_count};
 
 fn main() -> Result<(), ModelError> {
     let device = Device::flex();
-    let mnist =
-        ["linear", "mlp:800,800", "mlp:1200,1200", "lenet300-100", "lenet5", "lenet5-half", "lenet5-tenth"];
+    let mnist = [
+        "linear",
+        "mlp:800,800",
+        "mlp:1200,1200",
+        "mlp-bn:500,300",
+        "lenet300-100",
+        "lenet5",
+        "lenet5-half",
+        "lenet5-tenth",
+    ];
     let cifar = [
         "resnet8",
         "resnet20",

@@ -33,6 +33,12 @@ pub const MODELS: &[ModelInfo] = &[
         "perceptron with hidden layers of A, B, ... units; `;dropout=INPUT,HIDDEN` adds dropout",
         "Hinton et al., 2015, arXiv:1503.02531 (800,800 and 1200,1200)",
     ),
+    row(
+        "mlp-bn:A,B,...",
+        "mlp-bn:500,300",
+        "as mlp, with batch normalisation after every hidden layer",
+        "Liu et al., 2017, arXiv:1708.06519 (500,300)",
+    ),
     row("lenet300-100", "lenet300-100", "perceptron with 300 and 100 hidden units", LECUN),
     row("lenet5", "lenet5", "LeNet-5 with 20 and 50 channels and 500 units", LECUN),
     row("lenet5-half", "lenet5-half", "LeNet-5 with half of every layer: 10, 25, 250", LECUN),

@@ -57,7 +57,7 @@ fn an_error_names_the_size_and_what_it_must_be() {
 fn the_sizes_in_a_name_are_those_of_the_model() {
     let config = LeNet5Config { channels: [8, 16], hidden: 80 };
     assert_eq!(spec("lenet5:8,16,80").architecture(), &Architecture::LeNet5(config));
-    let config = MlpConfig { hidden: vec![300, 100], dropout: [0.0; 2] };
+    let config = MlpConfig { hidden: vec![300, 100], ..Default::default() };
     assert_eq!(spec("lenet300-100").architecture(), &Architecture::Mlp(config));
 }
 
@@ -68,7 +68,7 @@ fn a_table_and_a_string_mean_the_same() {
     let text: Recipe = toml::from_str(text).unwrap();
     let table: Recipe = toml::from_str(table).unwrap();
     assert_eq!(text.model, table.model);
-    let config = MlpConfig { hidden: vec![1200, 1200], dropout: [0.2, 0.5] };
+    let config = MlpConfig { hidden: vec![1200, 1200], dropout: [0.2, 0.5], ..Default::default() };
     assert_eq!(text.model.architecture(), &Architecture::Mlp(config));
     assert_eq!(toml::to_string(&table).unwrap().trim(), r#"model = "mlp:1200,1200;dropout=0.2,0.5""#);
 }

@@ -13,10 +13,11 @@ const MNIST: InputShape = InputShape::MNIST;
 const CIFAR: InputShape = InputShape::CIFAR;
 
 /// Small members of each family, to run.
-const RUN: [(&str, InputShape); 7] = [
+const RUN: [(&str, InputShape); 8] = [
     ("mlp:12,8;dropout=0.2,0.5", MNIST),
     ("linear", MNIST),
     ("lenet5-tenth", MNIST),
+    ("mlp-bn:12,8", MNIST),
     ("resnet8", InputShape::new(3, 8, 8)),
     ("wrn10-1", InputShape::new(3, 8, 8)),
     ("vgg8", InputShape::new(3, 8, 8)),
@@ -40,6 +41,7 @@ fn parameters_are_as_many_as_in_the_papers_and_public_code() {
     let expected = [
         ("mlp:1200,1200", MNIST, 10, 2_395_210),
         ("mlp:800,800", MNIST, 10, 1_276_810),
+        ("mlp-bn:500,300", MNIST, 10, 547_410),
         ("lenet300-100", MNIST, 10, 266_610),
         ("lenet5", MNIST, 10, 431_080),
         ("resnet20", CIFAR, 10, 269_722),

@@ -13,6 +13,7 @@
 //! Weights are masked by nodes of the graph ([`insert_masks`]) and kept at exactly zero by a hook ([`KeepMasks`]); channels are removed physically, by a
 //! [`PrunePlan`] that can be saved and replayed.
 
+mod absorb;
 mod allocation;
 mod array;
 mod budget;
@@ -25,6 +26,7 @@ mod keep_masks;
 mod lasso;
 mod mask;
 mod masked;
+mod network_slimming;
 mod plan;
 mod pruner;
 mod schedule;
@@ -38,6 +40,7 @@ mod subject;
 mod surgery;
 mod visit;
 
+pub use absorb::{Absorbed, Exactness};
 pub use allocation::{Allocation, ErdosRenyi, LayerScores, LayerShape, Limits};
 pub use array::Array;
 pub use budget::{Budget, within_budget};
@@ -50,6 +53,7 @@ pub use keep_masks::KeepMasks;
 pub use lasso::{lasso, lasso_channels, least_squares};
 pub use mask::{Mask, Masks};
 pub use masked::{fold_masks, insert_masks, masks_of};
+pub use network_slimming::{NetworkSlimming, SlimPass, SlimStage, SlimTarget, slim_within};
 pub use plan::PrunePlan;
 pub use pruner::{Pruner, Rounds, iterate};
 pub use schedule::{Polynomial, PolynomialConvention, Schedule};

@@ -158,7 +158,7 @@ impl PrunePlan {
         self.groups.is_empty()
     }
 
-    fn removed(&self, graph: &Graph) -> Result<BTreeSet<Position>, PruneError> {
+    pub(crate) fn removed(&self, graph: &Graph) -> Result<BTreeSet<Position>, PruneError> {
         let dependencies = graph.dependencies();
         let mut removed = BTreeSet::new();
         for (&group, kept) in &self.groups {

@@ -107,7 +107,7 @@ fn agreed(
     removed
 }
 
-fn lost_shift(
+pub(crate) fn lost_shift(
     graph: &Graph,
     dependencies: &Dependencies,
     removed: &BTreeSet<Position>,

@@ -46,7 +46,71 @@ pub trait Kernel: Debug + Send + Sync {
     /// # Errors
     /// Inputs that it can't compute with.
     fn run(&self, inputs: Vec<Value>, attributes: &[Scalar]) -> Result<Value, String>;
+
+    /// Whether training computes something else: noise is added, say. The node then has a training flag of its own, as a dropout has, and
+    /// [`train`](Self::train) is called instead of [`run`](Self::run) while the flag is on and an input is on an autodiff device.
+    fn differs_in_training(&self) -> bool {
+        false
+    }
+
+    /// The result in training.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    fn train(&self, inputs: Vec<Value>, attributes: &[Scalar]) -> Result<Value, String> {
+        self.run(inputs, attributes)
+    }
 }
 
 /// Kernels by the name of their operation.
 pub type Kernels = BTreeMap<String, Arc<dyn Kernel>>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use burn::module::Module;
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::{Graph, GraphModule, Op, Shape, TensorType};
+
+    /// Adds 1 in training, nothing otherwise.
+    #[derive(Debug)]
+    struct Bump;
+
+    impl Kernel for Bump {
+        fn run(&self, mut inputs: Vec<Value>, _: &[Scalar]) -> Result<Value, String> {
+            inputs.pop().ok_or_else(|| "no input".to_owned())
+        }
+
+        fn differs_in_training(&self) -> bool {
+            true
+        }
+
+        fn train(&self, inputs: Vec<Value>, attributes: &[Scalar]) -> Result<Value, String> {
+            let x = self.run(inputs, attributes)?.float::<1>().map_err(|error| error.to_string())?;
+            Ok((x + 1.0).into())
+        }
+    }
+
+    #[test]
+    fn a_kernel_trains_when_its_flag_is_on_and_an_input_is_on_the_tape_only() {
+        let mut graph = Graph::new();
+        let ty = TensorType::float(Shape::batched([]));
+        let x = graph.input("x", ty.clone()).unwrap();
+        let op = Op::Custom { name: "bump".into(), attributes: Vec::new() };
+        let y = graph.add_typed("bump", op, &[x], ty).unwrap();
+        graph.set_outputs(&[y]).unwrap();
+        let device = Device::flex().autodiff();
+        let kernels: Kernels = [("bump".to_owned(), Arc::new(Bump) as Arc<dyn Kernel>)].into();
+        let module = GraphModule::with_kernels(graph, &device, &kernels).unwrap();
+        let run = |module: &GraphModule, x: Tensor<1>| {
+            let y: Tensor<1> = module.forward(x).unwrap();
+            y.into_data().try_to_vec::<f32>().unwrap()
+        };
+        let x = Tensor::<1>::zeros([1], &device);
+        assert_eq!(run(&module, x.clone()), [1.0]);
+        assert_eq!(run(&module.clone().freeze(), x.clone()), [0.0]);
+        assert_eq!(run(&module.valid(), x.inner()), [0.0]);
+    }
+}

@@ -64,7 +64,12 @@ pub(super) enum Work {
     /// A run of nodes on our kernels.
     Chain(Arc<Chain>),
     /// An operation of the user.
-    Custom { kernel: Arc<dyn Kernel>, attributes: Vec<Scalar> },
+    Custom {
+        kernel: Arc<dyn Kernel>,
+        attributes: Vec<Scalar>,
+        /// Of a kernel that trains otherwise than it evaluates.
+        flag: Option<usize>,
+    },
 }
 
 /// A batch norm and what it keeps.
@@ -153,7 +158,9 @@ impl Plan {
                     known: kernels.keys().cloned().collect(),
                 };
                 let kernel = kernels.get(name).cloned().ok_or_else(missing)?;
-                Work::Custom { kernel, attributes: attributes.clone() }
+                let trains = kernel.differs_in_training();
+                let flag = trains.then(|| flag(&mut parts.flags, format!("{}.training", node.name())));
+                Work::Custom { kernel, attributes: attributes.clone(), flag }
             }
             op => Work::Op(op.clone()),
         };

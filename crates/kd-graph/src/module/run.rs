@@ -140,7 +140,7 @@ impl GraphModule {
     }
 
     fn call(&self, step: &Step, slots: &mut [Option<Value>], context: &Context) -> Result<Value, RunError> {
-        let args = step.args.iter().filter_map(|arg| self.fetch(*arg, slots)).collect();
+        let args: Vec<Value> = step.args.iter().filter_map(|arg| self.fetch(*arg, slots)).collect();
         let wrong = |reason| RunError::Op { node: step.name.clone(), reason };
         match &step.work {
             Work::Op(op) => ops::run(op, Args::new(args), context).map_err(wrong),
@@ -149,7 +149,13 @@ impl GraphModule {
                 dropout::run(*rate, self.is_training(*flag), Args::new(args)).map_err(wrong)
             }
             Work::Chain(chain) => chain::run(self, chain, Args::new(args), &step.name),
-            Work::Custom { kernel, attributes } => kernel.run(args, attributes).map_err(wrong),
+            Work::Custom { kernel, attributes, flag } => {
+                let training =
+                    flag.is_some_and(|flag| self.is_training(flag)) && args.iter().any(Value::is_autodiff);
+                let result =
+                    if training { kernel.train(args, attributes) } else { kernel.run(args, attributes) };
+                result.map_err(wrong)
+            }
         }
     }
 
