@@ -77,6 +77,29 @@ pub enum QuantError {
         /// The device's message.
         why: String,
     },
+    /// The graph could not be read or changed; unknown names come with the nearest ones.
+    #[error(transparent)]
+    Graph(#[from] kd_graph::GraphError),
+    /// A plan that does not go with a graph, or asks for what can't be done.
+    #[error("the plan can't be used: `{name}` {why}")]
+    Plan {
+        /// The layer, parameter or node.
+        name: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// A quantiser whose scale nobody has set.
+    #[error("`{name}` is not initialised: show the network a batch with `initialise` before it is used")]
+    Uninitialised {
+        /// The parameter.
+        name: String,
+    },
+    /// The network did not run, in its own words.
+    #[error("the network did not run: {why}")]
+    Run {
+        /// What it said.
+        why: String,
+    },
     /// A layer that runs on no such device.
     #[error("{what} runs on `flex` only, not on {device}")]
     Device {

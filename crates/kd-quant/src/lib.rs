@@ -13,6 +13,7 @@
 //! | [`observer`] | ranges: min-max, moving average, percentile, histogram, KL, MSE |
 //! | [`post`] | cross-layer equalisation, bias correction, AdaRound, Bit-Split, ACIQ |
 //! | [`sharing`] | k-means codebooks, HashedNets |
+//! | [`plan`] | quantisers in a traced network: which tensor gets which, training with them |
 //! | [`integer`] | quantise and dequantise, convolution, product, sum and mean in integers, requantisation, gemmlowp's fixed point |
 //! | [`analysis`] | SQNR, cosine, saturation, flips, packed bytes; bits per layer under a budget |
 //!
@@ -34,6 +35,7 @@ mod linear_system;
 mod lsq;
 pub mod observer;
 mod pact;
+pub mod plan;
 pub mod post;
 pub mod power;
 pub mod sharing;

@@ -44,6 +44,11 @@ impl Pact {
         Ok(Self { bits: bits.try_into()? })
     }
 
+    /// The bits.
+    pub fn bits(&self) -> u32 {
+        self.bits.get()
+    }
+
     /// The clipped and rounded activation. `alpha` is `[1]` and positive.
     ///
     /// # Errors

@@ -42,6 +42,11 @@ impl PowerOfTwo {
         Ok(Self { bits: bits.try_into()? })
     }
 
+    /// The bits, sign included.
+    pub fn bits(&self) -> u32 {
+        self.bits.get()
+    }
+
     /// The least exponent, $-(2^{b-1} - 1)$; the greatest is 0.
     pub fn least_exponent(&self) -> i32 {
         1 - (1 << (self.bits.get() - 1))

@@ -1,0 +1,72 @@
+//! Whether a plan goes with a network.
+
+use std::collections::BTreeMap;
+
+use kd_graph::Graph;
+
+use super::choose::{Point, QuantPlan};
+use super::quantizer::{Place, Quantizer};
+use super::walk::{layers, network};
+use crate::{DorefaGradient, QuantError};
+
+impl QuantPlan {
+    /// Whether the plan goes with a network, and every entry with its tensor.
+    ///
+    /// # Errors
+    /// [`QuantError::Graph`] for an unknown name, with the nearest ones; [`QuantError::Plan`] for another network and for entries that don't fit;
+    /// [`QuantError::Setting`] for settings out of range.
+    pub fn check(&self, graph: &Graph) -> Result<(), QuantError> {
+        let wrong = |name: &str, why: &str| QuantError::Plan { name: name.to_owned(), why: why.to_owned() };
+        for name in self.weights.keys().chain(self.activations.keys()).chain(self.gradients.keys()) {
+            graph.find(name)?;
+        }
+        let found = network(graph)?;
+        for (path, shape) in &self.network {
+            match found.get(path) {
+                Some(other) if other == shape => {}
+                Some(other) => {
+                    let why = format!(
+                        "has shape {other:?} here and {shape:?} in the plan: it is for another network"
+                    );
+                    return Err(wrong(path, &why));
+                }
+                None => return Err(wrong(path, "is not in this graph: the plan is for another network")),
+            }
+        }
+        if let Some(path) = found.keys().find(|path| !self.network.contains_key(*path)) {
+            return Err(wrong(path, "is not in the plan: it is for another network"));
+        }
+        let layers = layers(graph)?;
+        for (path, quantizer) in &self.weights {
+            quantizer.validate()?;
+            if !matches!(quantizer.place(), Place::Weight | Place::Any) {
+                return Err(wrong(path, &format!("gets {quantizer}, which is not for weights")));
+            }
+            if !layers.iter().any(|layer| layer.weight == *path) {
+                return Err(wrong(path, "is the weight of no convolution or linear layer"));
+            }
+        }
+        let mut groups: BTreeMap<&str, &Quantizer> = BTreeMap::new();
+        for (name, Point { quantizer, group }) in &self.activations {
+            quantizer.validate()?;
+            if !matches!(quantizer.place(), Place::Activation | Place::Any) {
+                return Err(wrong(name, &format!("gets {quantizer}, which is not for activations")));
+            }
+            if let Some(group) = group
+                && *groups.entry(group).or_insert(quantizer) != quantizer
+            {
+                return Err(wrong(
+                    name,
+                    &format!("has another quantiser than the rest of its group `{group}`"),
+                ));
+            }
+        }
+        for (name, gradient) in &self.gradients {
+            DorefaGradient::new(gradient.bits)?;
+            if !layers.iter().any(|layer| layer.name == *name) {
+                return Err(wrong(name, "is no convolution or linear layer"));
+            }
+        }
+        Ok(())
+    }
+}

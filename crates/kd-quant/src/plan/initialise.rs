@@ -1,0 +1,136 @@
+//! Scales of activations from the first batches.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use kd_graph::{Graph, GraphModule, NodeId, Value};
+
+use super::kernel::kernels_with;
+use super::{Quantizer, Site, sites};
+use crate::QuantError;
+use crate::observer::{AnyObserver, Observer, Parameters};
+
+/// Shows batches to a quantised network and sets the parameters of its activations' quantisers from what they see: observed ranges over all batches,
+/// learned scales the largest that any of them asks for. Activations are not quantised meanwhile, weights are. Scales of weights are set when a plan is applied.
+///
+/// A batch is what the network takes, as [`Value::all`] makes it.
+///
+/// # Errors
+/// [`QuantError::Empty`] without a batch; [`QuantError::NonFinite`] for activations that are not finite; [`QuantError::Run`] when the network does not
+/// take a batch. The graph is then as it was.
+pub fn initialise(
+    graph: &mut Graph,
+    device: &Device,
+    batches: impl IntoIterator<Item = Vec<Value>>,
+) -> Result<(), QuantError> {
+    let device = device.clone().without_autodiff();
+    let sites: Vec<Site> = sites(graph)?.into_iter().filter(|site| site.weight.is_none()).collect();
+    let collector = Arc::new(Collector::default());
+    let kernels = kernels_with(graph, Some(&collector))?;
+    let failed = |why: String| QuantError::Run { why };
+    let module = GraphModule::with_kernels(graph.clone(), &device, &kernels);
+    let module = module.map_err(|error| failed(error.to_string()))?;
+    let mut shown = false;
+    for batch in batches {
+        module.run(batch).map_err(|error| failed(error.to_string()))?;
+        shown = true;
+    }
+    if !shown {
+        return Err(QuantError::Empty { what: "the list of batches to initialise with" });
+    }
+    let seen = collector.take();
+    let mut values: Vec<(NodeId, TensorData)> = Vec::new();
+    for site in &sites {
+        let found = match seen.get(&site.point) {
+            Some(found) => found.parameters(&site.quantizer)?,
+            None => continue,
+        };
+        for (&node, value) in site.parameters.iter().zip(found) {
+            let length = value.len();
+            values.push((node, TensorData::new(value, [length])));
+        }
+    }
+    graph.edit(|edit| values.into_iter().try_for_each(|(node, data)| edit.set_value(node, data)))?;
+    Ok(())
+}
+
+/// Refuses a graph with a scale of zero, which is how a plan leaves those of activations.
+pub(super) fn check_initialised(graph: &Graph) -> Result<(), QuantError> {
+    for site in sites(graph)? {
+        let Some(&first) = site.parameters.first() else { continue };
+        let zeros = graph.value(first).is_some_and(|value| value.iter::<f32>().all(|value| value == 0.0));
+        if zeros && site.weight.is_none() {
+            return Err(QuantError::Uninitialised { name: graph.node(first)?.name().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Sees activations pass, by the number of their place.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    seen: Mutex<BTreeMap<usize, Seen>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Seen {
+    Range(AnyObserver),
+    Start(Vec<Vec<f32>>),
+}
+
+impl Collector {
+    /// Takes an activation in; false for a weight's quantiser, and one without parameters, which then compute as ever.
+    pub fn see<const D: usize>(
+        &self,
+        point: usize,
+        quantizer: &Quantizer,
+        x: &Tensor<D>,
+    ) -> Result<bool, QuantError> {
+        if point == 0 || quantizer.parameters().is_empty() {
+            return Ok(false);
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match (quantizer, seen.get_mut(&point)) {
+            (_, Some(Seen::Range(watcher))) => watcher.observe(x.clone())?,
+            (_, Some(Seen::Start(values))) => {
+                // Places of one scale, and further batches: the largest.
+                for (value, new) in values.iter_mut().zip(quantizer.initial(x.clone())?) {
+                    value.iter_mut().zip(numbers(&new)?).for_each(|(value, new)| *value = value.max(new));
+                }
+            }
+            (Quantizer::Uniform(uniform), None) => {
+                let mut watcher = uniform.observer()?;
+                watcher.observe(x.clone())?;
+                seen.insert(point, Seen::Range(watcher));
+            }
+            (_, None) => {
+                let values = quantizer.initial(x.clone())?;
+                seen.insert(point, Seen::Start(values.iter().map(numbers).collect::<Result<_, _>>()?));
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&self) -> BTreeMap<usize, Seen> {
+        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Seen {
+    fn parameters(&self, quantizer: &Quantizer) -> Result<Vec<Vec<f32>>, QuantError> {
+        Ok(match (self, quantizer) {
+            (Seen::Range(watcher), Quantizer::Uniform(uniform)) => {
+                let Parameters { scale, zero_point } = uniform.parameters(watcher)?;
+                vec![scale, zero_point.into_iter().map(|code| code as f32).collect()]
+            }
+            (Seen::Start(values), _) => values.clone(),
+            (Seen::Range(_), _) => Vec::new(),
+        })
+    }
+}
+
+fn numbers(value: &Value) -> Result<Vec<f32>, QuantError> {
+    let data = value.data().map_err(|error| QuantError::Run { why: error.to_string() })?;
+    Ok(data.iter::<f32>().collect())
+}

@@ -1,0 +1,251 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use kd_graph::{
+    Activation, BatchNorm, Binary, Conv, Graph, GraphModule, Op, Pool, PoolKind, Role, Shape, TensorType,
+    Value,
+};
+
+/// Convolution, rectifier, pooling, convolution, rectifier, linear, rectifier, linear.
+pub(super) fn network() -> Graph {
+    let device = Device::flex();
+    device.seed(1);
+    let random = |shape: &[usize]| {
+        let count = shape.iter().product::<usize>();
+        let values = Tensor::<1>::random([count], Distribution::Normal(0.0, 0.4), &device).into_data();
+        TensorData::new(values.try_to_vec::<f32>().unwrap(), shape.to_vec())
+    };
+    let mut graph = Graph::new();
+    let x = graph.input("input", TensorType::float(Shape::batched([1, 8, 8]))).unwrap();
+    let conv = |size: usize| {
+        Op::Conv(Conv { stride: vec![1; 2], padding: vec![(size, size); 2], dilation: vec![1; 2], groups: 1 })
+    };
+    let weight = |graph: &mut Graph, path: &str, shape: &[usize]| {
+        graph.parameter(path, Role::Weight, random(shape)).unwrap()
+    };
+    let w = weight(&mut graph, "conv1.weight", &[4, 1, 3, 3]);
+    let h = graph.add("conv1", conv(1), &[x, w]).unwrap();
+    let h = graph.add("relu1", Op::Activation(Activation::Relu), &[h]).unwrap();
+    let pool = Pool {
+        kind: PoolKind::Max,
+        kernel: vec![2; 2],
+        stride: vec![2; 2],
+        padding: vec![0; 2],
+        dilation: vec![1; 2],
+        ceil: false,
+    };
+    let h = graph.add("pool", Op::Pool(pool), &[h]).unwrap();
+    let w = weight(&mut graph, "conv2.weight", &[6, 4, 3, 3]);
+    let h = graph.add("conv2", conv(1), &[h, w]).unwrap();
+    let h = graph.add("relu2", Op::Activation(Activation::Relu), &[h]).unwrap();
+    let flat = Op::Reshape { shape: Shape::batched([96]) };
+    let h = graph.add("flat", flat, &[h]).unwrap();
+    let w = weight(&mut graph, "fc1.weight", &[96, 5]);
+    let h = graph.add("fc1", Op::Linear, &[h, w]).unwrap();
+    let h = graph.add("relu3", Op::Activation(Activation::Relu), &[h]).unwrap();
+    let w = weight(&mut graph, "fc2.weight", &[5, 3]);
+    let h = graph.add("fc2", Op::Linear, &[h, w]).unwrap();
+    graph.set_outputs(&[h]).unwrap();
+    graph
+}
+
+/// Two convolutions whose results are added.
+fn residual() -> Graph {
+    let mut graph = Graph::new();
+    let x = graph.input("input", TensorType::float(Shape::batched([2, 4, 4]))).unwrap();
+    let conv =
+        || Op::Conv(Conv { stride: vec![1; 2], padding: vec![(0, 0); 2], dilation: vec![1; 2], groups: 1 });
+    let w = TensorData::new(vec![0.5f32, -0.5, 0.25, 1.0], [2, 2, 1, 1]);
+    let a = graph.parameter("a.weight", Role::Weight, w.clone()).unwrap();
+    let b = graph.parameter("b.weight", Role::Weight, w).unwrap();
+    let h = graph.add("a", conv(), &[x, a]).unwrap();
+    let h = graph.add("relu", Op::Activation(Activation::Relu), &[h]).unwrap();
+    let g = graph.add("b", conv(), &[h, b]).unwrap();
+    let sum = graph.add("add", Op::Binary(Binary::Add), &[h, g]).unwrap();
+    graph.set_outputs(&[sum]).unwrap();
+    graph
+}
+
+pub(super) fn batch(seed: u64) -> Vec<Value> {
+    let device = Device::flex();
+    device.seed(seed);
+    vec![Tensor::<4>::random([6, 1, 8, 8], Distribution::Normal(0.3, 1.0), &device).into()]
+}
+
+pub(super) fn every() -> Vec<(&'static str, PlanSettings)> {
+    vec![
+        ("int8", PlanSettings::int8().unwrap()),
+        ("lsq", PlanSettings::lsq(3).unwrap()),
+        ("dorefa", PlanSettings::dorefa(2, 2, None).unwrap()),
+        ("pact", PlanSettings::pact(4).unwrap()),
+        ("bnn", PlanSettings::bnn()),
+        ("binary-connect", PlanSettings::binary_connect()),
+        ("bwn", PlanSettings::bwn()),
+        ("xnor", PlanSettings::xnor()),
+        ("abc-net", PlanSettings::abc_net(3, 3).unwrap()),
+        ("sibnn", PlanSettings::sibnn()),
+        ("sttn", PlanSettings::sttn()),
+        ("twn", PlanSettings::twn()),
+        ("ttq", PlanSettings::ttq()),
+        ("power-of-two", PlanSettings::power_of_two(4).unwrap()),
+        ("apot", PlanSettings::apot(4).unwrap()),
+    ]
+}
+
+/// The network quantised, its scales set.
+pub(super) fn quantised(settings: &PlanSettings) -> Graph {
+    let graph = network();
+    let plan = QuantPlan::new(&graph, settings).unwrap();
+    let mut graph = plan.apply(&graph).unwrap();
+    initialise(&mut graph, &Device::flex(), [batch(2)]).unwrap();
+    graph
+}
+
+fn values(value: &Value) -> Vec<f32> {
+    value.data().unwrap().iter::<f32>().collect()
+}
+
+#[test]
+fn every_methods_values_lie_on_its_lattice_or_are_few() {
+    let device = Device::flex();
+    for (name, settings) in every() {
+        let graph = quantised(&settings);
+        let module = GraphModule::with_kernels(graph.clone(), &device, &kernels(&graph).unwrap()).unwrap();
+        let sites = sites(&graph).unwrap();
+        assert!(!sites.is_empty(), "{name}");
+        let nodes: Vec<_> = sites.iter().map(|site| site.node).collect();
+        let (_, outputs) = module.run_tapped(batch(3), &nodes).unwrap();
+        for (site, output) in sites.iter().zip(outputs) {
+            let at = graph.node(site.node).unwrap().name().to_owned();
+            let numbers = values(&output);
+            assert!(numbers.iter().all(|v| v.is_finite()), "{name} {at}");
+            match site.lattice(&graph).unwrap() {
+                Some(lattice) => {
+                    // Turned weights have their channels behind.
+                    let blocks = lattice.scale.len();
+                    let per = numbers.len() / blocks;
+                    for (i, v) in numbers.iter().enumerate() {
+                        let block = if site.turned { i % blocks } else { i / per };
+                        let block = if blocks == 1 { 0 } else { block };
+                        let code = v / lattice.scale[block] + lattice.zero_point[block] as f32;
+                        assert!((code - code.round()).abs() < 1e-3, "{name} {at}: {v} is code {code}");
+                        let inside =
+                            f64::from(lattice.grid.min()) - 1e-3..=f64::from(lattice.grid.max()) + 1e-3;
+                        assert!(inside.contains(&f64::from(code)), "{name} {at}: code {code}");
+                    }
+                }
+                None => {
+                    let mut distinct = numbers.clone();
+                    distinct.sort_by(f32::total_cmp);
+                    distinct.dedup_by(|a, b| (*a - *b).abs() < 1e-6);
+                    assert!(
+                        distinct.len() <= 1 << site.quantizer.bits().max(2) + 1,
+                        "{name} {at}: {distinct:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_saved_quantised_graph_runs_without_the_plan() {
+    let graph = quantised(&PlanSettings::lsq(4).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("graph.kdg");
+    graph.save(&path).unwrap();
+    let back = Graph::load(&path).unwrap();
+    let device = Device::flex();
+    let run = |graph: &Graph| {
+        let module = GraphModule::with_kernels(graph.clone(), &device, &kernels(graph).unwrap()).unwrap();
+        values(&module.run(batch(4)).unwrap()[0])
+    };
+    assert_eq!(run(&graph), run(&back));
+}
+
+#[test]
+fn plans_survive_json_and_toml() {
+    let graph = network();
+    for (name, settings) in every() {
+        let plan = QuantPlan::new(&graph, &settings).unwrap();
+        let json = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<QuantPlan>(&json).unwrap(), plan, "{name}");
+        let text = toml::to_string(&plan).unwrap();
+        assert_eq!(toml::from_str::<QuantPlan>(&text).unwrap(), plan, "{name}");
+    }
+}
+
+#[test]
+fn a_plan_for_another_network_and_an_unknown_layer_are_refused() {
+    let plan = QuantPlan::new(&network(), &PlanSettings::lsq(4).unwrap()).unwrap();
+    let error = plan.apply(&residual()).unwrap_err().to_string();
+    assert!(error.contains("conv1.weight"), "{error}");
+    let mut unknown = plan.clone();
+    unknown.weights.insert("conv3.weight".into(), Quantizer::lsq_weight(2).unwrap());
+    let error = unknown.apply(&network()).unwrap_err().to_string();
+    assert!(error.contains("`conv3.weight`") && error.contains("`conv2.weight`"), "{error}");
+    let mut wrong = plan.clone();
+    wrong.weights.insert("conv2.weight".into(), PlanSettings::xnor().activations.unwrap());
+    assert!(wrong.apply(&network()).unwrap_err().to_string().contains("not for weights"));
+    let mut bits = plan;
+    bits.gradients.insert("conv2".into(), crate::DorefaGradient { bits: 9 });
+    assert!(bits.apply(&network()).unwrap_err().to_string().contains("`bits` is 9"));
+}
+
+#[test]
+fn the_first_and_the_last_layer_have_eight_bits_and_excluded_ones_none() {
+    let settings = PlanSettings { exclude: vec!["conv*".into()], ..PlanSettings::lsq(2).unwrap() };
+    let plan = QuantPlan::new(&network(), &settings).unwrap();
+    let bits: Vec<_> = plan.weights.iter().map(|(path, q)| (path.as_str(), q.bits())).collect();
+    assert_eq!(bits, [("fc1.weight", 2), ("fc2.weight", 8)]);
+    let none = PlanSettings { exclude: vec!["layer*".into()], ..PlanSettings::lsq(2).unwrap() };
+    let error = QuantPlan::new(&network(), &none).unwrap_err().to_string();
+    assert!(
+        error.contains("`layer*` excludes no layer") && error.contains("conv1, conv2, fc1, fc2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_added_shares_one_scale() {
+    let graph = residual();
+    let plan = QuantPlan::new(&graph, &PlanSettings::lsq(8).unwrap()).unwrap();
+    let relu = &plan.activations["relu"];
+    assert_eq!(relu, &plan.activations["b"]);
+    assert!(relu.group.is_some());
+    let mut graph = plan.apply(&graph).unwrap();
+    let x = Tensor::<4>::ones([1, 2, 4, 4], &Device::flex());
+    initialise(&mut graph, &Device::flex(), [vec![x.into()]]).unwrap();
+    let sites = sites(&graph).unwrap();
+    let of = |name: &str| {
+        let id = graph.find(name).unwrap();
+        sites.iter().find(|site| site.node == id).unwrap()
+    };
+    assert_eq!(of("relu.quantised").parameters, of("b.quantised").parameters);
+    assert_eq!(of("relu.quantised").point, of("b.quantised").point);
+}
+
+#[test]
+fn a_binary_activation_has_a_norm_in_front_and_no_rectifier() {
+    let graph = quantised(&PlanSettings::xnor());
+    assert!(graph.find("relu2").is_err() && graph.find("relu1").is_err());
+    // Not quantised, not touched: what the last layer reads stays as it was.
+    assert!(graph.find("relu3").is_ok());
+    let sign = graph.node(graph.find("relu2.quantised").unwrap()).unwrap();
+    let norm = graph.node(sign.inputs()[0]).unwrap();
+    assert!(matches!(norm.op(), Op::BatchNorm(BatchNorm { momentum: Some(_), .. })));
+    let bnn = quantised(&PlanSettings::bnn());
+    let behind = bnn.node(bnn.outputs()[0]).unwrap();
+    assert!(matches!(behind.op(), Op::BatchNorm(_)), "weights without magnitude: {}", behind.name());
+}
+
+#[test]
+fn an_uninitialised_graph_makes_no_kernels() {
+    let graph = network();
+    let plan = QuantPlan::new(&graph, &PlanSettings::lsq(4).unwrap()).unwrap();
+    let mut graph = plan.apply(&graph).unwrap();
+    let error = kernels(&graph).unwrap_err().to_string();
+    assert!(error.contains("input.scale") && error.contains("initialise"), "{error}");
+    let none: [Vec<Value>; 0] = [];
+    assert!(matches!(initialise(&mut graph, &Device::flex(), none), Err(crate::QuantError::Empty { .. })));
+}
