@@ -27,8 +27,8 @@ pub use module::{
     ValueError, WriteBackError, compare_training,
 };
 pub use op::{
-    Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, Op, PadMode, Pool,
-    PoolKind, Range, Reduction, Role, Scalar, Unary,
+    Activation, Attention, BatchNorm, Binary, Conv, ConvTranspose, InterpolateMode, LayeredAttention, Op,
+    PadMode, Pool, PoolKind, Range, Reduction, Role, Scalar, Unary,
 };
 pub use rewrite::Rewritten;
 pub use save::FileError;

@@ -5,6 +5,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::Module;
+use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use kd_graph::{Graph, GraphModule, Op, Shape, TensorType, compare_training};
@@ -81,4 +82,30 @@ fn dropout_drops_what_burns_drops_and_only_in_training() {
     let plain = rows(&Device::flex());
     assert_eq!(run(&module.valid(), plain.clone()), plain.clone().into_data());
     assert_eq!(run(&module.freeze(), rows(&device)), plain.into_data());
+}
+
+#[test]
+fn the_dropout_of_an_attention_goes_back_behind_its_softmax() {
+    let _turn = turn();
+    let device = Device::flex();
+    let net = MultiHeadAttentionConfig::new(6, 2).with_dropout(0.3).init(&device);
+    let forward = |net: &MultiHeadAttention, x: Tensor<3>| net.forward(MhaInput::self_attn(x)).context;
+    let sample = || Tensor::<1, burn::tensor::Int>::arange(0..60, &device).float().sin().reshape([2, 5, 6]);
+    let mut graph = kd_graph::trace(&net, sample(), forward).unwrap();
+    let one = graph.nodes().filter(|(_, node)| node.op().word() == "attention").count();
+    assert_eq!(one, 1);
+    let whole = graph.clone();
+
+    let dropout = graph.put_dropout_back("attention", 0.3).unwrap();
+    assert_eq!(graph.node(dropout).unwrap().name(), "attention.dropout");
+    let module = GraphModule::new(graph.clone(), &device).unwrap();
+    let report = compare_training(&net, &module, sample(), forward).unwrap();
+    assert!(report.is_exact(), "{report}");
+    // Whole or in its parts, it computes the same.
+    let run = |graph: &Graph| -> Tensor<3> {
+        GraphModule::new(graph.clone(), &device).unwrap().forward(sample()).unwrap()
+    };
+    assert_eq!(run(&graph).into_data(), run(&whole).into_data());
+    let error = graph.lower_attention("query").unwrap_err().to_string();
+    assert!(error.contains("linear"), "{error}");
 }

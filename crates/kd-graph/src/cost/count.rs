@@ -36,7 +36,7 @@ pub(super) fn count(op: &Op, inputs: &[TensorType], output: &TensorType, batch: 
             let macs = out.saturating_mul(last(0));
             Count { macs, flops: macs.saturating_mul(2) }
         }
-        Op::Attention(_) => {
+        Op::Attention(_) | Op::LayeredAttention(_) => {
             let positions = inputs.get(1).and_then(|k| k.shape.dim(2)).map_or(0, |dim| dim.at(batch) as u64);
             let scores = size(0).checked_div(last(0)).unwrap_or(0).saturating_mul(positions);
             let macs = scores.saturating_mul(last(0)).saturating_add(out.saturating_mul(positions));

@@ -7,7 +7,8 @@ use burn::tensor::TensorData;
 
 use super::*;
 use crate::{
-    Activation, Attention, Binary, Dim, Op, PadMode, Range, Reduction, Role, Scalar, Shape, TensorType,
+    Activation, Attention, Binary, Dim, LayeredAttention, Op, PadMode, Range, Reduction, Role, Scalar, Shape,
+    TensorType,
 };
 use net::Net;
 
@@ -159,8 +160,16 @@ fn a_depthwise_convolution_ties_what_it_reads_to_what_it_makes() {
     each_position_can_go(&net.0, &dependencies);
 }
 
-/// `q k v -> heads -> attention -> proj`, by single operations or one.
-fn attention(net: &mut Net, whole: bool) -> NodeId {
+/// How an attention is written down.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Parts,
+    Layered,
+    Fused,
+}
+
+/// `q k v -> heads -> attention -> proj`.
+fn attention(net: &mut Net, form: Form) -> NodeId {
     let x = net.input(&[5, 6]);
     let x = net.linear("embed", x, 6);
     let parts = ["q", "k", "v"].map(|name| {
@@ -168,16 +177,24 @@ fn attention(net: &mut Net, whole: bool) -> NodeId {
         let part = net.reshape(part, &[5, 2, 4]);
         net.permute(part, &[0, 2, 1, 3])
     });
-    let mixed = if whole {
-        let attention = Attention { scale: None, softcap: None, causal: false, masked: false, biased: false };
-        net.op(Op::Attention(attention), &parts)
-    } else {
-        let [q, k, v] = parts;
-        let k = net.permute(k, &[0, 1, 3, 2]);
-        let scores = net.op(Op::Matmul, &[q, k]);
-        let scores = net.op(Op::Literal { op: Binary::Mul, value: Scalar::Float(0.5) }, &[scores]);
-        let scores = net.op(Op::Softmax { axis: 3 }, &[scores]);
-        net.op(Op::Matmul, &[scores, v])
+    let mixed = match form {
+        Form::Fused => {
+            let attention =
+                Attention { scale: None, softcap: None, causal: false, masked: false, biased: false };
+            net.op(Op::Attention(attention), &parts)
+        }
+        Form::Layered => {
+            let attention = LayeredAttention { divisor: 2.0, masks: 0, fill: 0.0 };
+            net.op(Op::LayeredAttention(attention), &parts)
+        }
+        Form::Parts => {
+            let [q, k, v] = parts;
+            let k = net.permute(k, &[0, 1, 3, 2]);
+            let scores = net.op(Op::Matmul, &[q, k]);
+            let scores = net.op(Op::Literal { op: Binary::Mul, value: Scalar::Float(0.5) }, &[scores]);
+            let scores = net.op(Op::Softmax { axis: 3 }, &[scores]);
+            net.op(Op::Matmul, &[scores, v])
+        }
     };
     let mixed = net.permute(mixed, &[0, 2, 1, 3]);
     let mixed = net.reshape(mixed, &[5, 8]);
@@ -186,9 +203,9 @@ fn attention(net: &mut Net, whole: bool) -> NodeId {
 
 #[test]
 fn heads_go_together_and_places_in_a_head_by_twos() {
-    for whole in [false, true] {
+    for form in [Form::Parts, Form::Layered, Form::Fused] {
         let mut net = Net::default();
-        let proj = attention(&mut net, whole);
+        let proj = attention(&mut net, form);
         let dependencies = net.end(proj);
         let groups = prunable(&dependencies);
         let sizes: Vec<_> = groups.iter().map(|group| group.len()).collect();
@@ -200,7 +217,7 @@ fn heads_go_together_and_places_in_a_head_by_twos() {
         assert_eq!(names(groups[3]), "v.weight v.bias proj.weight");
         assert!(groups.iter().all(|group| group.inexact.is_empty()), "{dependencies}");
         each_position_can_go(&net.0, &dependencies);
-        if whole {
+        if form == Form::Fused {
             let smaller = dependencies.remove(&net.0, [groups[2].position(3)]).unwrap();
             let Op::Attention(attention) = smaller.node(smaller.find("attention").unwrap()).unwrap().op()
             else {

@@ -64,6 +64,7 @@ impl Graph {
                 String::new(),
                 String::new(),
             ]),
+            Op::LayeredAttention(attention) if attention.masks > 0 => "masked".to_owned(),
             _ => String::new(),
         };
         if attributes.is_empty() { node.op().word() } else { format!("{} {attributes}", node.op().word()) }

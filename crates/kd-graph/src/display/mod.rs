@@ -16,7 +16,7 @@ use crate::{Graph, Node, NodeId};
 
 impl fmt::Display for Graph {
     /// One line a node that computes or is given, in execution order; parameters stand in the lines of the nodes that read them. Below, the
-    /// outputs.
+    /// outputs, and the layers that training with the graph would miss.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns =
             ["node", "operation", "reads", "output", "parameters"].map(|title| Column(title, Align::Left));
@@ -34,7 +34,12 @@ impl fmt::Display for Graph {
         });
         writeln!(f, "{}", table(&columns, rows))?;
         let outputs: Vec<_> = self.outputs().iter().map(|&id| self.label(id)).collect();
-        write!(f, "outputs: {}", outputs.join(", "))
+        write!(f, "outputs: {}", outputs.join(", "))?;
+        if self.unseen().is_empty() {
+            return Ok(());
+        }
+        let layers: Vec<_> = self.unseen().iter().map(ToString::to_string).collect();
+        write!(f, "\nnot here, for they act in training only: {}", layers.join(", "))
     }
 }
 

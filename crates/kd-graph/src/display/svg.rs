@@ -75,9 +75,13 @@ fn path(points: &[[f64; 2]]) -> String {
 fn colour(node: &Node) -> &'static str {
     match node.op() {
         Op::Input | Op::Parameter { .. } | Op::Constant | Op::Full { .. } => "#e8e8e8",
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear | Op::Matmul | Op::Embedding | Op::Attention(_) => {
-            "#cfe2f7"
-        }
+        Op::Conv(_)
+        | Op::ConvTranspose(_)
+        | Op::Linear
+        | Op::Matmul
+        | Op::Embedding
+        | Op::Attention(_)
+        | Op::LayeredAttention(_) => "#cfe2f7",
         Op::BatchNorm(_)
         | Op::LayerNorm { .. }
         | Op::GroupNorm { .. }

@@ -63,7 +63,8 @@ impl Graph {
         Ok(result)
     }
 
-    /// Puts a dropout behind the node of this name, which a trace cannot see: everything that read the node reads it through the dropout.
+    /// Puts a dropout behind the node of this name, which a trace cannot see: everything that read the node reads it through the dropout. That of
+    /// an attention is behind its softmax, so that the attention is [taken apart](Self::lower_attention) for it.
     ///
     /// ```text
     /// graph.put_dropout_back("fc1.relu", 0.5)
@@ -72,9 +73,15 @@ impl Graph {
     /// # Errors
     /// [`GraphError::UnknownName`] with the nearest names, or [`GraphError::Type`] for a rate outside `0..=1` or a result that is not float.
     pub fn put_dropout_back(&mut self, name: &str, rate: f64) -> Result<NodeId, GraphError> {
-        let id = self.find(name)?;
-        let free = self.free_name(&format!("{name}.dropout"));
-        self.edit(|edit| edit.insert_after(id, &free, Op::Dropout { rate }, &[id]))
+        let mut graph = self.clone();
+        let id = match graph.node(graph.find(name)?)?.op() {
+            Op::LayeredAttention(_) => graph.lower_attention(name)?,
+            _ => graph.find(name)?,
+        };
+        let free = graph.free_name(&format!("{name}.dropout"));
+        let dropout = graph.edit(|edit| edit.insert_after(id, &free, Op::Dropout { rate }, &[id]))?;
+        *self = graph;
+        Ok(dropout)
     }
 }
 

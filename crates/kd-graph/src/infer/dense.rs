@@ -2,7 +2,7 @@
 
 use super::arithmetic::broadcast;
 use super::call::{Call, Inferred};
-use crate::{Attention, Dim, Kind, TensorType};
+use crate::{Attention, Dim, Kind, LayeredAttention, TensorType};
 
 pub(super) fn linear(call: &Call) -> Inferred {
     let ([x, weight], bias) = call.optional(1, "2 or 3")?;
@@ -44,12 +44,22 @@ pub(super) fn embedding(call: &Call) -> Inferred {
 }
 
 pub(super) fn attention(call: &Call, attention: &Attention) -> Inferred {
-    let extra = usize::from(attention.masked) + usize::from(attention.biased);
+    let kinds = [(attention.masked, Kind::Bool, "the mask"), (attention.biased, Kind::Float, "the bias")];
+    let extra: Vec<_> =
+        kinds.into_iter().filter(|(given, ..)| *given).map(|(_, kind, what)| (kind, what)).collect();
     let wanted = ["3", "4 (with the mask or the bias)", "5 (with mask and bias)"];
-    let wrong = || call.wrong_count(wanted.get(extra).copied().unwrap_or("3 to 5"));
-    let ([q, k, v], rest) = call.optional(2, "3 to 5")?;
-    if rest.len() != extra {
-        return Err(wrong());
+    attended(call, &extra, wanted.get(extra.len()).copied().unwrap_or("3 to 5"))
+}
+
+pub(super) fn layered_attention(call: &Call, attention: &LayeredAttention) -> Inferred {
+    attended(call, &vec![(Kind::Bool, "a mask"); attention.masks], "3 and as many as there are masks")
+}
+
+/// The type of attention to `q`, `k`, `v` with more tensors of the scores' shape.
+fn attended(call: &Call, extra: &[(Kind, &str)], wanted: &'static str) -> Inferred {
+    let ([q, k, v], rest) = call.optional(extra.len(), wanted)?;
+    if rest.len() != extra.len() {
+        return Err(call.wrong_count(wanted));
     }
     for (tensor, what) in [(q, "q"), (k, "k"), (v, "v")] {
         call.kind(tensor, what, Kind::Float)?;
@@ -68,8 +78,7 @@ pub(super) fn attention(call: &Call, attention: &Attention) -> Inferred {
     agree(2, k, v, "positions of k and v")?;
     call.ensure(features? == call.axis(k, 3)?, || "features of q and k differ")?;
     let scores = [batch, heads, queries, call.axis(k, 2)?];
-    let kinds = [(attention.masked, Kind::Bool, "the mask"), (attention.biased, Kind::Float, "the bias")];
-    for (tensor, (_, kind, what)) in rest.iter().zip(kinds.into_iter().filter(|(given, ..)| *given)) {
+    for (tensor, &(kind, what)) in rest.iter().zip(extra) {
         call.kind(tensor, what, kind)?;
         let shape = broadcast(call, &scores, tensor.shape.dims())?;
         call.ensure(shape.dims() == scores, || format!("{what} is larger than the scores"))?;

@@ -81,6 +81,7 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType, InferError> {
         Op::Matmul => dense::matmul(&call),
         Op::Embedding => dense::embedding(&call),
         Op::Attention(attention) => dense::attention(&call, attention),
+        Op::LayeredAttention(attention) => dense::layered_attention(&call, attention),
         Op::BatchNorm(_) => norm::batch(&call),
         Op::LayerNorm { .. } => norm::last_axis(&call, 1),
         Op::RmsNorm { .. } => norm::last_axis(&call, 0),

@@ -67,6 +67,19 @@ pub struct Attention {
     pub biased: bool,
 }
 
+/// Attention by a chain of operations, as in [`Op::LayeredAttention`](super::Op::LayeredAttention).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayeredAttention {
+    /// The scores are divided by this.
+    #[serde(with = "super::exact")]
+    pub divisor: f64,
+    /// How many masks (true: not seen) follow `v`.
+    pub masks: usize,
+    /// What a score that is not seen becomes.
+    #[serde(with = "super::exact")]
+    pub fill: f64,
+}
+
 /// Window moved over the last axes, as in [`Op::Pool`](super::Op::Pool).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pool {

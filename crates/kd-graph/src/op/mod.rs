@@ -11,7 +11,7 @@ mod pointwise;
 
 use serde::{Deserialize, Serialize};
 
-pub use layer::{Attention, BatchNorm, Conv, ConvTranspose, Pool, PoolKind};
+pub use layer::{Attention, BatchNorm, Conv, ConvTranspose, LayeredAttention, Pool, PoolKind};
 pub use movement::{InterpolateMode, PadMode, Range, Reduction};
 pub use pointwise::{Activation, Binary, Scalar, Unary};
 
@@ -85,6 +85,10 @@ pub enum Op {
     },
     /// `softmax(q kᵀ · scale) v`. `q`, `k`, `v` (each `[batch, heads, position, features]`), `[mask]`, `[bias]`.
     Attention(Attention),
+    /// `softmax(fill(q kᵀ / divisor)) v`, by one operation after the other, as burn's `MultiHeadAttention` has it. `q`, `k`, `v` (each
+    /// `[batch, heads, position, features]`), then the masks, which broadcast to the scores. [`Graph::lower_attention`](crate::Graph::lower_attention)
+    /// takes it apart.
+    LayeredAttention(LayeredAttention),
 
     /// A non-linearity. `x`, and for a PReLU `slope`.
     Activation(Activation),
@@ -256,7 +260,7 @@ impl Op {
             Op::GroupNorm { .. } => "group_norm",
             Op::InstanceNorm { .. } => "instance_norm",
             Op::RmsNorm { .. } => "rms_norm",
-            Op::Attention(_) => "attention",
+            Op::Attention(_) | Op::LayeredAttention(_) => "attention",
             Op::Activation(activation) => return word_of(activation),
             Op::Unary(op) => return word_of(op),
             Op::Binary(op) | Op::Literal { op, .. } => return word_of(op),

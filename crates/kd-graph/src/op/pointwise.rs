@@ -88,6 +88,14 @@ pub enum Activation {
         #[serde(with = "super::exact")]
         alpha: f64,
     },
+    /// `x` where positive, `alpha * (exp(x / alpha) - 1)` elsewhere.
+    Celu {
+        /// Bound below zero.
+        #[serde(with = "super::exact")]
+        alpha: f64,
+    },
+    /// `gamma * x` where positive, `gamma * alpha * (exp(x) - 1)` elsewhere, with the constants that keep mean 0 and variance 1.
+    Selu,
     /// Hyperbolic tangent.
     Tanh,
 }

@@ -1,5 +1,6 @@
 //! Rewrites: graphs that compute the same with less.
 
+mod attention;
 mod batch_norm;
 mod common;
 mod dead;

@@ -157,10 +157,7 @@ impl Tracer {
             .map_err(|panicked| TraceError::Capture { reason: panicked.message })?;
         if !training.unseen.is_empty() {
             let layers: Vec<_> = training.unseen.iter().map(ToString::to_string).collect();
-            tracing::warn!(
-                ?layers,
-                "these layers act in training only, so the graph trains without them; put a dropout back with `Graph::put_dropout_back`"
-            );
+            tracing::info!(?layers, "these layers act in training only, so that a graph does not have them");
         }
         let momenta = self.momenta(&model, &sample, &forward, &draft, &recording)?;
         assemble(&draft, &Sources { recording: &recording, training, momenta, inputs: &self.names })

@@ -24,6 +24,8 @@ fn every_activation_is_burns() {
         (Activation::Softsign, burn_activation::softsign),
         (Activation::Mish, burn_activation::mish),
         (Activation::Elu { alpha: 0.7 }, |x| burn_activation::elu(x, 0.7)),
+        (Activation::Celu { alpha: 0.7 }, |x| burn_activation::celu(x, 0.7)),
+        (Activation::Selu, burn_activation::selu),
         (Activation::Tanh, burn_activation::tanh),
     ];
     for (activation, native) in cases {

@@ -1,11 +1,12 @@
 //! Convolution, linear, matrix product, embedding, attention.
 
+use burn::tensor::activation::softmax;
 use burn::tensor::module::{
     attention, conv_transpose1d, conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, embedding,
     linear,
 };
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, ConvTransposeOptions};
-use kd_graph::{Attention, Conv, ConvTranspose, Op};
+use kd_graph::{Attention, Conv, ConvTranspose, LayeredAttention, Op, Value};
 
 use crate::support::{Arg::*, B, same};
 
@@ -131,6 +132,24 @@ fn embedding_gathers_rows() {
     same(Op::Embedding, &[Weight(vec![11, 3]), Ints(vec![B, 4], 11)], |v| {
         embedding(v[0].float().unwrap(), v[1].int().unwrap()).into()
     });
+}
+
+#[test]
+fn attention_in_single_operations_with_and_without_masks() {
+    let qkv = || vec![Input(vec![B, 2, 4, 3]), Input(vec![B, 2, 5, 3]), Input(vec![B, 2, 5, 6])];
+    let single = |v: &[Value], masks: usize| {
+        let [q, k, value] = [0, 1, 2].map(|i| v[i].float::<4>().unwrap());
+        let mut scores = q.matmul(k.transpose()).div_scalar(1.7f32);
+        for mask in &v[3..3 + masks] {
+            scores = scores.mask_fill(mask.bool::<4>().unwrap(), -1.0e4);
+        }
+        softmax(scores, 3).matmul(value).into()
+    };
+    let op =
+        |masks| Op::LayeredAttention(LayeredAttention { divisor: f64::from(1.7f32), masks, fill: -1.0e4 });
+    same(op(0), &qkv(), |v| single(v, 0));
+    let masks = [Bools(vec![B, 1, 1, 5]), Bools(vec![B, 1, 4, 5])];
+    same(op(2), &qkv().into_iter().chain(masks).collect::<Vec<_>>(), |v| single(v, 2));
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn only<M: Module, I: Tensors, O: Tensors>(model: &M, sample: I, forward: impl F
 #[test]
 fn activations_are_one_node_each() {
     type Function = fn(Tensor<2>) -> Tensor<2>;
-    let cases: [(Function, Activation); 17] = [
+    let cases: [(Function, Activation); 19] = [
         (|x| activation::relu(x), Activation::Relu),
         (|x| activation::leaky_relu(x, 0.2), Activation::LeakyRelu { slope: 0.2 }),
         (|x| activation::gelu(x), Activation::Gelu),
@@ -37,6 +37,8 @@ fn activations_are_one_node_each() {
         (|x| activation::mish(x), Activation::Mish),
         (|x| activation::elu(x, 1.0), Activation::Elu { alpha: 1.0 }),
         (|x| activation::elu(x, 0.3), Activation::Elu { alpha: 0.3 }),
+        (|x| activation::celu(x, 0.3), Activation::Celu { alpha: 0.3 }),
+        (activation::selu, Activation::Selu),
         (|x| activation::tanh(x), Activation::Tanh),
         (|x| x.tanh(), Activation::Tanh),
     ];

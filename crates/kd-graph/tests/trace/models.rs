@@ -121,6 +121,14 @@ fn a_transformer_encoder_classifier() {
     ] {
         graph.find(name).unwrap();
     }
+    let attentions: Vec<_> = ops(&graph)
+        .into_iter()
+        .filter_map(|op| match op {
+            Op::LayeredAttention(attention) => Some((attention.divisor, attention.masks, attention.fill)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(attentions, [(f64::from(8f32.sqrt()), 2, -1.0e4); 2]);
     let unseen: Vec<_> = graph.unseen().iter().map(|unseen| unseen.path.as_str()).collect();
     let of_a_layer = ["mha.dropout", "pwff.dropout", "dropout"];
     let wanted: Vec<_> = [0, 1]
@@ -128,6 +136,8 @@ fn a_transformer_encoder_classifier() {
         .flat_map(|layer| of_a_layer.map(|path| format!("encoder.layers.{layer}.{path}")))
         .collect();
     assert_eq!(unseen, wanted);
+    let table = graph.to_string();
+    assert!(table.ends_with("`encoder.layers.1.dropout` (Dropout)"), "{table}");
 }
 
 #[derive(Module, Debug)]

@@ -3,7 +3,7 @@
 use super::super::label::{Axis, merge};
 use super::super::{AttributeKind, Inexact, Mixing, Reason};
 use super::{Walk, all_fixed};
-use crate::{Attention, Node, NodeId, Shape};
+use crate::{Attention, Node, NodeId, Op, Shape};
 
 impl Walk<'_> {
     /// Grouped channels are `[groups, channels in a group]` on both sides: the groups go together, and a channel goes in every group.
@@ -146,13 +146,7 @@ impl Walk<'_> {
     }
 
     /// Heads go together in all three; places within a head in `q` and `k`, and by themselves in `v`.
-    pub(super) fn attention(
-        &mut self,
-        id: NodeId,
-        node: &Node,
-        attention: Attention,
-        inputs: &[Vec<Axis>],
-    ) -> Option<Vec<Axis>> {
+    pub(super) fn attention(&mut self, id: NodeId, node: &Node, inputs: &[Vec<Axis>]) -> Option<Vec<Axis>> {
         let [q, k, v, scores @ ..] = inputs else { return None };
         let (batch, heads, queries, keys) = (q.first()?, q.get(1)?, q.get(2)?, k.get(2)?);
         for other in [k, v] {
@@ -169,7 +163,7 @@ impl Walk<'_> {
             }
         }
         self.contract(id, node, q.get(3)?, k.get(3)?);
-        if attention.scale.is_none() {
+        if matches!(node.op(), Op::Attention(Attention { scale: None, .. })) {
             // The default follows the size of a query, which must not happen when some of it is removed.
             self.depends(id, AttributeKind::Scale, q.get(3)?);
         }

@@ -89,7 +89,7 @@ impl<'g> Walk<'g> {
             Op::BatchNorm(_) | Op::InstanceNorm { .. } => self.channel_norm(id, inputs),
             Op::LayerNorm { .. } | Op::RmsNorm { .. } => self.last_norm(id, inputs),
             Op::GroupNorm { groups, .. } => self.group_norm(id, *groups, inputs),
-            Op::Attention(attention) => self.attention(id, node, *attention, inputs),
+            Op::Attention(_) | Op::LayeredAttention(_) => self.attention(id, node, inputs),
 
             Op::Activation(Activation::Prelu) => self.prelu(id, inputs),
             Op::Activation(_) | Op::Unary(_) | Op::Literal { .. } => x.cloned(),

@@ -29,7 +29,7 @@ impl Walk<'_> {
             Op::Binary(Binary::Add | Binary::Sub | Binary::Min | Binary::Max) => !zeros.contains(&false),
             Op::Cat { .. } | Op::SliceAssign { .. } => !zeros.contains(&false),
             Op::Where => first && zeros.get(2) == Some(&true),
-            Op::Attention(_) => zeros.get(2) == Some(&true),
+            Op::Attention(_) | Op::LayeredAttention(_) => zeros.get(2) == Some(&true),
             op => first && keeps_zero(op),
         }
     }

@@ -47,6 +47,8 @@ pub(super) fn run(activation: &Activation, mut args: Args) -> Result<Value, Reas
         Activation::Softsign => at_rank!(x, x => activation::softsign(x)),
         Activation::Mish => at_rank!(x, x => activation::mish(x)),
         Activation::Elu { alpha } => at_rank!(x, x => activation::elu(x, alpha)),
+        Activation::Celu { alpha } => at_rank!(x, x => activation::celu(x, alpha)),
+        Activation::Selu => at_rank!(x, x => activation::selu(x)),
         Activation::Tanh => at_rank!(x, x => activation::tanh(x)),
     }
 }

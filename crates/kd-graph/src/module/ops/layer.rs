@@ -1,12 +1,12 @@
 //! Layers: convolution, matrix products, embedding, attention.
 
-use burn::backend::ops::{FloatTensorOps, IntTensorOps, ModuleOps};
+use burn::backend::ops::{ActivationOps, BoolTensorOps, FloatTensorOps, IntTensorOps, ModuleOps};
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, ConvTransposeOptions};
 
 use super::super::Value;
 use super::{Args, Reason};
-use crate::{Attention, Conv, ConvTranspose};
+use crate::{Attention, Conv, ConvTranspose, LayeredAttention};
 
 /// A list of attributes with one entry for every axis.
 pub(super) fn array<T: Copy, const N: usize>(list: &[T], what: &str) -> Result<[T; N], Reason> {
@@ -93,4 +93,16 @@ pub(super) fn attention(attention: &Attention, mut args: Args) -> Result<Value, 
         is_causal: attention.causal,
     };
     Ok(Value::Float(Dispatch::attention(query, key, value, mask, bias, options)))
+}
+
+pub(super) fn layered_attention(attention: &LayeredAttention, mut args: Args) -> Result<Value, Reason> {
+    let (query, key, value) = (args.float()?, args.float()?, args.float()?);
+    let products = Dispatch::float_matmul(query, Dispatch::float_permute(key, &[0, 1, 3, 2]));
+    let mut scores = Dispatch::float_div_scalar(products, attention.divisor.into());
+    for _ in 0..attention.masks {
+        // The mask of the padding is the same for every query; a fill does not broadcast.
+        let mask = Dispatch::bool_expand(args.bool()?, scores.shape());
+        scores = Dispatch::float_mask_fill(scores, mask, attention.fill.into());
+    }
+    Ok(Value::Float(Dispatch::float_matmul(Dispatch::softmax(scores, 3), value)))
 }

@@ -27,6 +27,7 @@ pub(super) fn run(op: &Op, args: Args, context: &Context) -> Result<Value, Reaso
         Op::Matmul => layer::matmul(args),
         Op::Embedding => layer::embedding(args),
         Op::Attention(attention) => layer::attention(attention, args),
+        Op::LayeredAttention(attention) => layer::layered_attention(attention, args),
 
         Op::LayerNorm { epsilon } => norm::layer(*epsilon, args),
         Op::GroupNorm { groups, epsilon } => norm::group(Some(*groups), *epsilon, args),

@@ -55,6 +55,28 @@ pub(super) fn elu(view: &View<'_>, root: usize) -> Option<Raised> {
     same.then(|| raised(Activation::Elu { alpha }, x))?
 }
 
+/// `x` where positive, `alpha * (exp(x / alpha) - 1)` elsewhere.
+pub(super) fn celu(view: &View<'_>, root: usize) -> Option<Raised> {
+    let (Op::Where, &[x, mask, curve]) = (view.op(root), view.inputs(root)) else { return None };
+    let (shifted, alpha) = view.literal(curve, Binary::Mul)?;
+    let exponential = view.unary(view.with_literal(shifted, Binary::Sub, 1.0)?, Unary::Exp)?;
+    let same = view.with_literal(exponential, Binary::Div, alpha)? == x
+        && view.with_literal(mask, Binary::LowerEqual, 0.0)? == x;
+    same.then(|| raised(Activation::Celu { alpha }, x))?
+}
+
+/// `gamma x` where `x` is not negative, `alpha gamma (exp(x) - 1)` elsewhere, with the two constants of self-normalising networks.
+pub(super) fn selu(view: &View<'_>, root: usize) -> Option<Raised> {
+    const ALPHA: f64 = 1.673_263_242_354_377_2;
+    const GAMMA: f64 = 1.050_700_987_355_480_5;
+    let (Op::Where, &[curve, mask, line]) = (view.op(root), view.inputs(root)) else { return None };
+    let x = view.with_literal(line, Binary::Mul, GAMMA)?;
+    let shifted = view.with_literal(curve, Binary::Mul, ALPHA * GAMMA)?;
+    let same = view.unary(view.with_literal(shifted, Binary::Sub, 1.0)?, Unary::Exp)? == x
+        && view.with_literal(mask, Binary::GreaterEqual, 0.0)? == x;
+    same.then(|| raised(Activation::Selu, x))?
+}
+
 /// `x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2`.
 pub(super) fn gelu_tanh(view: &View<'_>, root: usize) -> Option<Raised> {
     let scale = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;

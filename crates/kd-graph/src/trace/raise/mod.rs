@@ -4,6 +4,7 @@
 //! other: a product becomes a linear layer, the sum with a vector gives it a bias, the reshapes around it fall away.
 
 mod activation;
+mod attention;
 mod linear;
 mod norm;
 
@@ -37,6 +38,9 @@ const PATTERNS: &[Pattern] = &[
     activation::elu,
     activation::gelu_tanh,
     activation::softsign,
+    activation::celu,
+    activation::selu,
+    attention::layered,
     norm::group,
     norm::affine,
     norm::rms,
