@@ -8,9 +8,11 @@
 //! | [`core`] | `kd-core` | networks with taps, losses, terms, objectives |
 //! | [`graph`] | `kd-graph` | traced models: cost, rewrites, pictures |
 //! | [`models`] | `kd-models` | the zoo |
+//! | [`prune`] | `kd-prune` | scores, masks, physical removal |
 //! | [`train`] | `kd-train` | runs, teachers, metrics, checkpoints, reports |
 //! | [`recipe`] | here | what to train, in a TOML file |
 //! | [`experiment`] | here | networks trained and compared side by side |
+//! | [`pruning`] | here | networks pruned, recovered and compared |
 //! | [`program`] | here | what every program needs: options, logging, exit codes |
 //!
 //! Backends are Cargo features, `flex` by default; [`DeviceName`] chooses among them at run time.
@@ -19,11 +21,13 @@ pub use kd_core as core;
 pub use kd_data as data;
 pub use kd_graph as graph;
 pub use kd_models as models;
+pub use kd_prune as prune;
 pub use kd_train as train;
 
 mod device;
 pub mod experiment;
 pub mod program;
+pub mod pruning;
 pub mod recipe;
 
 pub use device::{DeviceError, DeviceName};
@@ -35,6 +39,7 @@ pub mod prelude {
     pub use kd_core::losses::LossSettings;
     pub use kd_core::{Network, Objective, Schedule, Step, Taps, Term, TermError, Wants};
     pub use kd_models::ModelSpec;
+    pub use kd_prune::{Budget, ChannelPruner, PrunePlan, Pruner};
     pub use kd_train::{OptimizerSettings, RunSettings, Start};
 
     pub use crate::experiment::{Data, Plan, Study, Task, zoo};

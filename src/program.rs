@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use kd_data::{DataError, Search};
-use kd_graph::Engine;
+use kd_graph::{Engine, GraphError};
+use kd_prune::PruneError;
 use kd_train::{RunError, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -254,6 +255,7 @@ fn code(error: &anyhow::Error) -> u8 {
     let usage = error.chain().any(|cause| {
         let data = match cause.downcast_ref::<StudyError>() {
             Some(StudyError::Recipe(_) | StudyError::Settings(_) | StudyError::Model(_)) => return true,
+            Some(StudyError::Prune(error)) => return asked_for(error),
             Some(StudyError::Data(data)) => Some(data),
             _ => cause.downcast_ref::<DataError>(),
         };
@@ -262,8 +264,18 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<DeviceError>()
             || cause.is::<kd_models::ModelError>()
             || cause.is::<kd_core::SettingsError>()
+            || cause.downcast_ref::<PruneError>().is_some_and(asked_for)
     });
     if usage { USAGE } else { FAILURE }
+}
+
+/// Whether what was asked for is what is wrong.
+fn asked_for(error: &PruneError) -> bool {
+    use PruneError::{Architecture, Graph, Setting, Unreachable};
+    matches!(
+        error,
+        Setting { .. } | Unreachable { .. } | Architecture { .. } | Graph(GraphError::UnknownName { .. })
+    )
 }
 
 #[cfg(test)]

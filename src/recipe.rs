@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use kd_train::RunSettings;
 
+use crate::pruning::PruneSettings;
+
 pub use error::RecipeError;
 pub use objective::{ObjectiveSettings, TermSettings};
 pub use settings::{CacheSettings, DataSettings, StudentSettings, TeacherSettings};
@@ -25,6 +27,7 @@ pub use settings::{CacheSettings, DataSettings, StudentSettings, TeacherSettings
 /// | `[run]` | [`RunSettings`] of the student |
 /// | `[objective]`, `[[objective.terms]]` | [`ObjectiveSettings`], [`TermSettings`]; cross-entropy if there is none |
 /// | `[cache]` | [`CacheSettings`]: teacher outputs kept on disk |
+/// | `[prune]` | [`PruneSettings`]: what `kd prune` removes, and how the network recovers |
 ///
 /// ```
 /// use kd::recipe::Recipe;
@@ -69,6 +72,9 @@ pub struct Recipe {
     /// Whether the teachers' outputs are kept on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSettings>,
+    /// What is removed from the student once it is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneSettings>,
 }
 
 impl Recipe {
@@ -124,8 +130,11 @@ impl Recipe {
         if self.cache.is_some() && self.data.fixed_views().is_none() {
             return Err(RecipeError::CacheWithoutViews);
         }
+        self.prune.as_ref().map_or(Ok(()), PruneSettings::validate).map_err(table("prune"))?;
         let objective = self.objective.build()?;
-        if objective.wants().needs_teacher && self.all_teachers().next().is_none() {
+        // A pruned network learns from what it was.
+        let teaches_itself = self.prune.is_some();
+        if objective.wants().needs_teacher && !teaches_itself && self.all_teachers().next().is_none() {
             return Err(RecipeError::NoTeacher { terms: objective.names().join(", ") });
         }
         Ok(())

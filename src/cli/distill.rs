@@ -27,6 +27,9 @@ pub fn run(program: &Program, options: &Options) -> Result<()> {
     if recipe.all_teachers().next().is_none() {
         bail!(RecipeError::Missing { table: "teacher", advice: "add `teacher.model`, or use `kd train`" });
     }
+    if recipe.prune.is_some() {
+        bail!(RecipeError::Unused { table: "prune", advice: "use `kd prune`" });
+    }
     let mut study = options.recipe.study(program, &recipe)?;
     let teachers = teachers(&mut study, &recipe)?;
     study.compare_with(&teachers)?;

@@ -31,7 +31,7 @@ pub enum Command {
 
 /// Which graph.
 #[derive(clap::Args)]
-struct Source {
+pub struct Source {
     /// A model of `kd list models`, or the .json file of a saved graph.
     model: String,
     /// Image that the model is made for; otherwise 1x28x28 for perceptrons and LeNets, 3x32x32 for the others.
@@ -177,8 +177,21 @@ fn dot(options: &DotOptions) -> Result<()> {
 }
 
 impl Source {
+    /// A model by its name or file.
+    pub fn new(model: String, image: Option<InputShape>, classes: usize, verbosity: Verbosity) -> Self {
+        Self { model, image, classes, verbosity }
+    }
+
     fn graph(&self) -> Result<Graph> {
+        self.graph_with(None)
+    }
+
+    /// The graph, a model of the zoo with weights from a file.
+    pub fn graph_with(&self, weights: Option<&Path>) -> Result<Graph> {
         if Path::new(&self.model).extension().is_some_and(|ending| ending == "json") {
+            if let Some(weights) = weights {
+                bail!("{} has its weights beside it; leave out {}", self.model, weights.display());
+            }
             return Ok(Graph::load(&self.model)?);
         }
         let model: ModelSpec = self.model.parse()?;
@@ -186,7 +199,10 @@ impl Source {
         let device = "flex".parse::<kd::DeviceName>()?.open();
         // Initial weights are random; with a seed the same files are written every time.
         device.seed(0);
-        let network = model.init(image, self.classes, &device)?;
+        let mut network = model.init(image, self.classes, &device)?;
+        if let Some(weights) = weights {
+            network = kd::train::weights::load(network, &kd::train::weights::Source::new(weights))?;
+        }
         let sample = Tensor::<4>::zeros([1, image.channels, image.height, image.width], &device);
         Ok(kd::graph::trace(&network, sample, |network, x| network.forward(x, &mut Taps::none()))?)
     }
@@ -199,7 +215,8 @@ fn usual_image(architecture: &Architecture) -> InputShape {
     }
 }
 
-fn image(text: &str) -> Result<InputShape> {
+/// `CxHxW`.
+pub fn image(text: &str) -> Result<InputShape> {
     let sizes: Vec<usize> = text.split('x').map(str::parse).collect::<Result<_, _>>().unwrap_or_default();
     match sizes.as_slice() {
         &[channels, height, width] => Ok(InputShape::new(channels, height, width)),

@@ -5,6 +5,7 @@ mod distill;
 mod eval;
 mod graph;
 mod list;
+mod prune;
 mod report;
 mod train;
 
@@ -17,7 +18,7 @@ use kd::experiment::Results;
 use kd::program::Verbosity;
 use serde::Serialize;
 
-/// Makes networks small: trains, distils, measures.
+/// Makes networks small: trains, distils, prunes, measures.
 #[derive(Parser)]
 #[command(name = "kd", version)]
 struct Arguments {
@@ -34,6 +35,8 @@ enum Command {
     Train(train::Options),
     /// Train a student from a teacher, as a recipe says, and the same student alone beside it.
     Distill(distill::Options),
+    /// Make a network smaller: as a recipe says, trained, pruned and recovered; or a model as it is, by `--target macs=0.5`.
+    Prune(prune::Options),
     /// Measure a trained network.
     Eval(eval::Options),
     /// Look at a model as a graph: what it does, what it costs, a picture.
@@ -52,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Data(command) => command.verbosity(),
         Command::Train(options) => options.recipe.common.verbosity,
         Command::Distill(options) => options.recipe.common.verbosity,
+        Command::Prune(options) => options.common.verbosity,
         Command::Eval(options) => options.verbosity,
         Command::Graph(command) => command.verbosity(),
         Command::Report(_) | Command::List(_) => Verbosity::default(),
@@ -60,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Data(command) => data::run(&command),
         Command::Train(options) => train::run(program, &options),
         Command::Distill(options) => distill::run(program, &options),
+        Command::Prune(options) => prune::run(program, &options),
         Command::Eval(options) => eval::run(&options),
         Command::Graph(command) => graph::run(&command),
         Command::Report(options) => report::run(&options),

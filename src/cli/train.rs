@@ -16,18 +16,18 @@ pub struct Options {
     pub recipe: RecipeOptions,
 }
 
-/// What `kd train` and `kd distill` share.
+/// What `kd train`, `kd distill` and `kd prune` share.
 #[derive(clap::Args)]
 pub struct RecipeOptions {
     /// The recipe, a TOML file.
     #[arg(value_name = "RECIPE")]
-    path: PathBuf,
+    pub path: PathBuf,
     /// Change a value of the recipe: `--set run.optimizer.learning-rate=0.1`, `--set objective.terms.0.weight=0.5`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    pub sets: Vec<String>,
     /// Print the results as JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     #[command(flatten)]
     pub common: Common,
 }
@@ -73,6 +73,9 @@ pub fn run(program: &Program, options: &Options) -> Result<()> {
             table: "teacher",
             advice: "use `kd distill`, which trains the student alone as well"
         });
+    }
+    if recipe.prune.is_some() {
+        bail!(RecipeError::Unused { table: "prune", advice: "use `kd prune`" });
     }
     let mut study = options.recipe.study(program, &recipe)?;
     let objective = || Ok(recipe.objective.build()?);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use kd_data::{FormUsed, Verified};
 use kd_train::log;
-use kd_train::report::{AttentionSample, ConfusionMatrix, Curve, Report, Row, table};
+use kd_train::report::{AttentionSample, ConfusionMatrix, Curve, Report, Row, Sweep, table};
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
@@ -33,6 +33,12 @@ pub struct Results {
     /// Where networks look in sample images.
     #[serde(default)]
     pub attention: Vec<AttentionSample>,
+    /// What was varied, with a chart each.
+    #[serde(default)]
+    pub sweeps: Vec<Sweep>,
+    /// What else a reader should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A row of the table.
@@ -97,6 +103,7 @@ impl Candidate {
             agreement: self.mean(|seed| seed.best.agreement),
             calibration_error: self.mean(|seed| Some(seed.best.calibration_error)),
             milliseconds_per_image: self.mean(|seed| Some(seed.latency.batched)),
+            milliseconds_single: self.mean(|seed| Some(seed.latency.single)),
         }
     }
 }
@@ -114,6 +121,8 @@ impl Results {
             command,
             candidates: Vec::new(),
             attention: Vec::new(),
+            sweeps: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -169,6 +178,7 @@ impl Results {
         if self.form.verified() == Verified::Unpublished {
             notes.push(format!("The data is not the published form: {}.", self.form));
         }
+        notes.extend(self.notes.iter().cloned());
         if let Some(candidate) = self.candidates.last() {
             notes.push(format!("The confusion matrix is that of \u{201c}{}\u{201d}.", candidate.name));
         }
@@ -180,6 +190,7 @@ impl Results {
             rows: self.rows(),
             curves: self.curves(folder)?,
             confusion: self.candidates.last().and_then(|last| self.confusion(last)),
+            sweeps: self.sweeps.clone(),
             attention: self.attention.clone(),
         })
     }

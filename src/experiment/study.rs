@@ -11,6 +11,7 @@ use kd_data::mix;
 use kd_graph::Engine;
 use kd_models::{ModelSpec, Zoo, force_init, parameter_count};
 use kd_train::metrics::{Accuracy, NegativeLogLikelihood};
+use kd_train::report::Sweep;
 use kd_train::teacher::{NetworkTeacher, Teacher};
 use kd_train::weights::{Source, load};
 use kd_train::{HostBatch, Outcome, Run, Shown, Start};
@@ -127,9 +128,12 @@ impl Study {
         &mut self,
         plan: &Plan<'_, N>,
     ) -> Result<Vec<Trained<N>>, StudyError> {
-        (0..self.settings.seeds as u64)
-            .map(|index| self.train_seed(plan, plan.settings.seed + index))
-            .collect()
+        self.seeds(plan.settings.seed).map(|seed| self.train_seed(plan, seed)).collect()
+    }
+
+    /// The seeds of a plan whose first is `first`.
+    pub fn seeds(&self, first: u64) -> std::ops::Range<u64> {
+        first..first + self.settings.seeds as u64
     }
 
     /// Trains a network with its first seed only, as teachers are.
@@ -179,12 +183,45 @@ impl Study {
         network: &N,
         bytes: u64,
     ) -> Result<(), StudyError> {
+        self.add_result(name, network, bytes, None)
+    }
+
+    /// As [`add`](Self::add), for what was made of a network of this seed.
+    ///
+    /// # Errors
+    /// [`StudyError`].
+    pub fn add_seed<N: Network<Input = Tensor<4>>>(
+        &mut self,
+        name: &str,
+        network: &N,
+        bytes: u64,
+        seed: u64,
+    ) -> Result<(), StudyError> {
+        self.add_result(name, network, bytes, Some(seed))
+    }
+
+    /// Adds a section to the report: a chart and its numbers.
+    pub fn add_sweep(&mut self, sweep: Sweep) {
+        self.results.sweeps.push(sweep);
+    }
+
+    /// Adds a paragraph to the report.
+    pub fn add_note(&mut self, note: impl Into<String>) {
+        self.results.notes.push(note.into());
+    }
+
+    fn add_result<N: Network<Input = Tensor<4>>>(
+        &mut self,
+        name: &str,
+        network: &N,
+        bytes: u64,
+        seed: Option<u64>,
+    ) -> Result<(), StudyError> {
         let test = self.data.test()?;
         let best = measure(network, &test, self.reference.as_deref(), &self.settings.device)?;
         let latency = Latency::of(network, &test, &self.settings.device)?;
         let candidate = Candidate::new(name, parameter_count(network), network.macs(), bytes);
-        let result =
-            SeedResult { seed: None, folder: None, best_epoch: None, last: best.clone(), best, latency };
+        let result = SeedResult { seed, folder: None, best_epoch: None, last: best.clone(), best, latency };
         self.results.add(candidate, result);
         Ok(())
     }
@@ -227,18 +264,28 @@ impl Study {
         Ok(NetworkTeacher::new(name, network, &self.settings.device))
     }
 
-    fn task(&self) -> Task<'_> {
+    /// What the study's networks are made for.
+    pub fn task(&self) -> Task<'_> {
         let StudySettings { ref device, engine, recompute, .. } = self.settings;
         Task { input: self.data.input(), classes: self.data.classes().len(), device, engine, recompute }
     }
 
-    fn train_seed<N: Network<Input = Tensor<4>>>(
+    /// Seeds the device as before a run of this seed makes its network.
+    pub fn seed_weights(&self, seed: u64) {
+        self.settings.device.seed(mix(&[seed, WEIGHTS]));
+    }
+
+    /// Trains a network with one seed, whatever the plan's.
+    ///
+    /// # Errors
+    /// [`StudyError`].
+    pub fn train_seed<N: Network<Input = Tensor<4>>>(
         &mut self,
         plan: &Plan<'_, N>,
         seed: u64,
     ) -> Result<Trained<N>, StudyError> {
         let device = &self.settings.device;
-        device.seed(mix(&[seed, WEIGHTS]));
+        self.seed_weights(seed);
         let network = (plan.network)(&self.task())?;
         force_init(&network);
 

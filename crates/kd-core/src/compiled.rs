@@ -147,6 +147,15 @@ impl<N> Compiled<N> {
         }
     }
 
+    /// The same network around another graph, which keeps the nodes that are tapped; one that runs as it is stays so.
+    pub(crate) fn exchange(self, module: GraphModule) -> Self {
+        let macs = module.macs();
+        match self.form {
+            Form::Native { .. } => self,
+            Form::Graph { taps, .. } => Self { form: Form::Graph { module, taps }, macs },
+        }
+    }
+
     /// The same form around another module.
     fn map_form(self, native: impl FnOnce(N) -> N, graph: impl FnOnce(GraphModule) -> GraphModule) -> Self {
         let form = match self.form {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kd_graph::{Dependencies, Graph, Group, Member, Op, Position};
+use kd_graph::{Dependencies, Graph, Group, Member, Op, Position, Side};
 use serde::{Deserialize, Serialize};
 
 use crate::allocation::{Allocation, LayerScores, LayerShape, Limits};
@@ -159,7 +159,8 @@ impl ChannelImportance {
 /// ```
 ///
 /// # Errors
-/// As [`Allocation::keep`]; a per-layer table names groups by their index.
+/// As [`Allocation::keep`]. A per-layer table names layers by the weight that makes the channels, and layers that it does not name keep theirs:
+/// [`GraphError::UnknownName`](kd_graph::GraphError::UnknownName) lists the nearest for a name that is not there.
 pub fn channel_positions(
     dependencies: &Dependencies,
     scores: &GroupScores,
@@ -179,7 +180,13 @@ pub fn channel_positions(
         layers.insert(key(group.index), LayerScores { scores, shape });
     }
     let inner = Limits { rounding: Rounding::FloorKept, multiple: 1, ..limits.limits };
-    let keep = allocation.keep(&layers, ratio, &inner)?;
+    let keep = match allocation {
+        Allocation::PerLayer(table) => {
+            let table = by_group(dependencies, &layers, table)?;
+            Allocation::PerLayer(table).keep(&layers, ratio, &inner)?
+        }
+        _ => allocation.keep(&layers, ratio, &inner)?,
+    };
     let mut removed = BTreeSet::new();
     for group in dependencies.groups() {
         let (Some(keep), Some(layer)) = (keep.get(&key(group.index)), layers.get(&key(group.index))) else {
@@ -210,6 +217,36 @@ impl Default for ChannelLimits {
     fn default() -> Self {
         Self { limits: Limits::default(), most: 1.0 }
     }
+}
+
+/// The name of a group of channels: the weight that makes them, of several the first.
+pub(crate) fn layer_name(group: &Group) -> &str {
+    let makes = group.members.iter().find(|member| member.side == Side::Output);
+    makes.or(group.members.first()).map_or("", |member| member.parameter.as_str())
+}
+
+/// A table by layers as one by groups.
+fn by_group(
+    dependencies: &Dependencies,
+    layers: &BTreeMap<String, LayerScores>,
+    table: &BTreeMap<String, f64>,
+) -> Result<BTreeMap<String, f64>, PruneError> {
+    let mut found: BTreeMap<String, f64> = layers.keys().map(|key| (key.clone(), 0.0)).collect();
+    for (layer, share) in table {
+        dependencies.groups_of(layer, 0)?;
+        let makes = |member: &Member| member.parameter == *layer && member.side == Side::Output;
+        let groups = dependencies.groups().iter().filter(|group| group.members.iter().any(makes));
+        let mut any = false;
+        for group in groups {
+            if let Some(slot) = found.get_mut(&key(group.index)) {
+                (*slot, any) = (*share, true);
+            }
+        }
+        if !any {
+            return Err(PruneError::setting("layer", format!("`{layer}`"), "a layer whose channels can go"));
+        }
+    }
+    Ok(found)
 }
 
 fn key(group: usize) -> String {

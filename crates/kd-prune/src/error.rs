@@ -68,6 +68,24 @@ pub enum PruneError {
         /// The first difference found.
         difference: String,
     },
+    /// A model of the user's that can't shrink in place.
+    #[error(
+        "`{parameter}` can't shrink in place: {reason}; use `PrunePlan::apply` and the module of the smaller graph"
+    )]
+    InPlace {
+        /// The parameter.
+        parameter: String,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// A network that does not run as a graph has nothing that could be removed.
+    #[error(
+        "the network does not run as a graph: trace it with `kd_graph::trace` and prune the module of its graph"
+    )]
+    NoGraph,
+    /// An optimizer's state could not be cut.
+    #[error("the optimizer's state can't be read: {0}")]
+    Optimizer(String),
     /// From the graph.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | score | [`Magnitude`], [`Lamp`], [`Fpgm`], [`Random`]; with gradients [`Taylor`], [`Snip`], [`Grasp`], [`SynFlow`]; of channels [`ChannelImportance`], [`batch_norm_scales`] |
 //! | structure | [`Structure`]: element, filter, channel, kernel, shape, layer, block; [`n_of_m`]; channel groups through the graph's dependencies |
-//! | allocation | [`Allocation`]: uniform, global, Erdős–Rényi, per layer; [`Limits`]: rounding, ties, at least one, multiples; [`within_budget`] |
+//! | allocation | [`Allocation`]: uniform, global, Erdős–Rényi, per layer; [`Limits`]: rounding, ties, at least one, multiples; [`Budget`]: until so many MACs, parameters, bytes or milliseconds are left |
 //! | schedule | [`Schedule`]: one shot, iterative, polynomial, cosine |
 //!
 //! Weights are masked by nodes of the graph ([`insert_masks`]) and kept at exactly zero by a hook ([`KeepMasks`]); channels are removed physically, by a
@@ -17,7 +17,9 @@ mod absorb;
 mod allocation;
 mod array;
 mod budget;
+mod channel_pruner;
 mod channels;
+mod cost_change;
 mod error;
 mod gradual;
 mod group_lasso;
@@ -27,11 +29,15 @@ mod lasso;
 mod mask;
 mod masked;
 mod network_slimming;
+mod optimizer;
 mod plan;
 mod pruner;
+mod remove_channels;
 mod schedule;
 mod score;
 mod select;
+mod sensitivity;
+mod shrink;
 mod slimming;
 mod sparse;
 mod stored;
@@ -39,12 +45,15 @@ mod structure;
 mod subject;
 mod surgery;
 mod visit;
+mod zero_branches;
 
 pub use absorb::{Absorbed, Exactness};
 pub use allocation::{Allocation, ErdosRenyi, LayerScores, LayerShape, Limits};
 pub use array::Array;
-pub use budget::{Budget, within_budget};
+pub use budget::{Amount, Budget, Stopwatch};
+pub use channel_pruner::ChannelPruner;
 pub use channels::{ChannelImportance, ChannelLimits, ChannelNorm, GroupScores, Reduce, channel_positions};
+pub use cost_change::CostChange;
 pub use error::PruneError;
 pub use gradual::GradualPruning;
 pub use group_lasso::GroupLasso;
@@ -56,11 +65,14 @@ pub use masked::{fold_masks, insert_masks, masks_of};
 pub use network_slimming::{NetworkSlimming, SlimPass, SlimStage, SlimTarget, slim_within};
 pub use plan::PrunePlan;
 pub use pruner::{Pruner, Rounds, iterate};
+pub use remove_channels::RemoveChannels;
 pub use schedule::{Polynomial, PolynomialConvention, Schedule};
 pub use score::{
     Fpgm, Grasp, Lamp, Magnitude, Random, Score, Snip, SynFlow, Taylor, batch_norm_scales, masked,
 };
 pub use select::{Rounding, Ties, top_k};
+pub use sensitivity::{LayerSensitivity, Sensitivity};
+pub use shrink::shrink;
 pub use slimming::{
     PruneReport, SparsifyScales, l1_subgradient, slim, slimming_channels, slimming_threshold,
 };
@@ -69,3 +81,4 @@ pub use stored::StoredSize;
 pub use structure::{Pooling, Structure, Units, n_of_m, n_of_m_square};
 pub use subject::{Arrays, Subject};
 pub use surgery::{Moments, Thresholds, UpdateProbability};
+pub use zero_branches::remove_zero_branches;

@@ -5,8 +5,8 @@ use kd_graph::Graph;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Absorbed, Array, Budget, ChannelImportance, ChannelLimits, ChannelNorm, PruneError, PrunePlan,
-    PruneReport, Reduce, SparsifyScales, batch_norm_scales, slim, within_budget,
+    Absorbed, Array, Budget, ChannelImportance, ChannelNorm, ChannelPruner, PruneError, PrunePlan, PruneReport,
+    Reduce, SparsifyScales, Stopwatch, batch_norm_scales, slim,
 };
 
 /// How much a pass of [`NetworkSlimming`] removes.
@@ -35,7 +35,7 @@ pub enum SlimTarget {
 /// ```
 /// use kd_prune::{Budget, NetworkSlimming, SlimTarget};
 ///
-/// let twice = vec![SlimTarget::Channels(0.5), SlimTarget::Budget(Budget::Parameters(0.3))];
+/// let twice = vec![SlimTarget::Channels(0.5), SlimTarget::Budget(Budget::Parameters(0.3.into()))];
 /// let slimming = NetworkSlimming { lambda: 1e-3, targets: twice, ..Default::default() }.validate()?;
 /// assert!(NetworkSlimming { lambda: -1.0, ..slimming }.validate().is_err());
 /// # Ok::<(), kd_prune::PruneError>(())
@@ -120,7 +120,7 @@ impl NetworkSlimming {
             graph = train(SlimStage::Sparse { pass }, graph, Some(hook))?;
             let (plan, report) = match *target {
                 SlimTarget::Channels(share) => slim(&graph, share)?,
-                SlimTarget::Budget(budget) => slim_within(&graph, budget)?,
+                SlimTarget::Budget(budget) => slim_within(&graph, budget, &Stopwatch::new(device))?,
             };
             let (smaller, absorbed) = plan.absorb(&graph, device)?;
             graph = train(SlimStage::Recover { pass }, smaller, None)?;
@@ -131,20 +131,24 @@ impl NetworkSlimming {
 }
 
 /// As [`slim`], with the lowest threshold that brings the network within a budget. A channel that several normalisations share counts with the
-/// largest of their scales, so that it goes only if all agree.
+/// largest of their scales, so that it goes only if all agree. `stopwatch` is used for a budget of milliseconds only.
 ///
 /// # Errors
-/// As [`within_budget`] and [`PrunePlan::new`].
-pub fn slim_within(graph: &Graph, budget: Budget) -> Result<(PrunePlan, PruneReport), PruneError> {
+/// As [`ChannelPruner::plan`].
+pub fn slim_within(
+    graph: &Graph,
+    budget: Budget,
+    stopwatch: &Stopwatch,
+) -> Result<(PrunePlan, PruneReport), PruneError> {
     let dependencies = graph.dependencies();
     let largest = ChannelImportance { norm: ChannelNorm::BatchNorm, reduce: Reduce::Max, normalise: false };
     let scores = largest.score(graph, &dependencies)?;
-    let removed = within_budget(graph, &dependencies, &scores, budget, &ChannelLimits::default())?;
+    let plan = ChannelPruner::new(budget).plan_by(graph, &scores, stopwatch)?;
+    let removed = plan.removed(graph)?;
     let score = |position: &kd_graph::Position| scores.get(&position.group)?.get(position.index).copied();
     let threshold = removed.iter().filter_map(score).fold(0.0, f32::max);
     let lost_shift = crate::slimming::lost_shift(graph, &dependencies, &removed)?;
-    let channels = removed.len();
-    Ok((PrunePlan::new(graph, removed)?, PruneReport { threshold, channels, lost_shift }))
+    Ok((plan, PruneReport { threshold, channels: removed.len(), lost_shift }))
 }
 
 /// A network whose normalisations all have this scale.

@@ -44,6 +44,8 @@ pub struct PrunePlan {
     groups: BTreeMap<usize, Vec<usize>>,
     /// For every axis of a parameter that shrinks: the kept indices. Follows from the groups, and is checked against them.
     axes: BTreeMap<String, BTreeMap<usize, Vec<usize>>>,
+    /// Weights of layers whose number of groups changes, with the number that is left: it is a field of the layer, not a tensor.
+    grouped: BTreeMap<String, usize>,
 }
 
 /// What tells one architecture from another: the shape of every parameter for a readable complaint, and a digest of all else.
@@ -98,7 +100,7 @@ impl PrunePlan {
         let removed: BTreeSet<Position> = removed.into_iter().collect();
         let dependencies = graph.dependencies();
         // Everything that could fail fails here, not when the plan is used.
-        dependencies.remove(graph, removed.iter().copied())?;
+        let smaller = dependencies.remove(graph, removed.iter().copied())?;
         let lost: BTreeSet<usize> = removed.iter().map(|position| position.group).collect();
         let kept = |group: &usize| {
             let length = dependencies.groups().get(*group).map_or(0, kd_graph::Group::len);
@@ -107,7 +109,7 @@ impl PrunePlan {
         };
         let groups = lost.iter().map(kept).collect();
         let axes = axes(graph, &removed);
-        Ok(Self { architecture: Architecture::of(graph), groups, axes })
+        Ok(Self { architecture: Architecture::of(graph), groups, axes, grouped: grouped(graph, &smaller) })
     }
 
     /// The network without what the plan removes: weights are cut, attributes follow.
@@ -158,6 +160,16 @@ impl PrunePlan {
         self.groups.is_empty()
     }
 
+    /// The weights of layers whose number of groups changes, as that of a depthwise convolution does, with the number that is left.
+    pub fn grouped(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.grouped.iter().map(|(path, groups)| (path.as_str(), *groups))
+    }
+
+    /// The shape that a parameter had before, as text; none if the architecture has no such parameter.
+    pub(crate) fn shape_before(&self, parameter: &str) -> Option<&str> {
+        self.architecture.shapes.get(parameter).map(String::as_str)
+    }
+
     pub(crate) fn removed(&self, graph: &Graph) -> Result<BTreeSet<Position>, PruneError> {
         let dependencies = graph.dependencies();
         let mut removed = BTreeSet::new();
@@ -173,6 +185,21 @@ impl PrunePlan {
         }
         Ok(removed)
     }
+}
+
+fn grouped(graph: &Graph, smaller: &Graph) -> BTreeMap<String, usize> {
+    let groups = |op: &Op| match op {
+        Op::Conv(conv) => Some(conv.groups),
+        Op::ConvTranspose(conv) => Some(conv.groups),
+        Op::GroupNorm { groups, .. } => Some(*groups),
+        _ => None,
+    };
+    let changed = |(id, node): (kd_graph::NodeId, &kd_graph::Node)| {
+        let left = groups(smaller.node(id).ok()?.op())?;
+        let weight = graph.node(*node.inputs().get(1)?).ok()?.name().to_owned();
+        (groups(node.op()) != Some(left)).then_some((weight, left))
+    };
+    graph.nodes().filter_map(changed).collect()
 }
 
 fn axes(graph: &Graph, removed: &BTreeSet<Position>) -> BTreeMap<String, BTreeMap<usize, Vec<usize>>> {

@@ -176,6 +176,13 @@ impl<N: Network> Run<N> {
         self
     }
 
+    /// As [`hook`](Self::hook), for one that is in a box already.
+    #[must_use]
+    pub fn boxed_hook(mut self, hook: Box<dyn Hook<N>>) -> Self {
+        self.hooks.push(hook);
+        self
+    }
+
     /// Shows progress.
     #[must_use]
     pub fn progress(mut self, progress: impl Progress + 'static) -> Self {

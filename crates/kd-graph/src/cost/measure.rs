@@ -66,6 +66,33 @@ impl GraphModule {
     }
 }
 
+impl GraphModule {
+    /// Times a whole pass in evaluation, as it runs when nobody looks inside: the median of some passes, after one that warms up. Inputs are made up
+    /// and the machine should be at rest, as in [`time_nodes`](Self::time_nodes).
+    ///
+    /// # Errors
+    /// As [`time_nodes`](Self::time_nodes).
+    pub fn time_pass(&self, batch: usize, passes: usize) -> Result<Duration, RunError> {
+        let module = self.valid();
+        let device = module.device().clone();
+        let inputs: Vec<_> =
+            made_up(module.graph(), batch).into_iter().map(|data| Value::from_data(data, &device)).collect();
+        let mut times = Vec::with_capacity(passes);
+        for pass in 0..=passes.max(1) {
+            let started = Instant::now();
+            module.run(inputs.clone())?;
+            device
+                .sync()
+                .map_err(|error| RunError::Op { node: "timing".to_owned(), reason: error.to_string() })?;
+            if pass > 0 {
+                times.push(started.elapsed());
+            }
+        }
+        times.sort_unstable();
+        Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+    }
+}
+
 fn made_up(graph: &Graph, batch: usize) -> Vec<TensorData> {
     let inputs = graph.inputs().iter().filter_map(|&id| graph.node(id).ok());
     let data = inputs.map(|node| {

@@ -13,6 +13,7 @@
 //! | `engine`, `fuse`, `chain` | our own kernels in the place of whole runs of layers |
 //! | `batch_norm`, `dropout` | the layers that train otherwise than they evaluate |
 //! | `burn_module` | burn's `Module` trait |
+//! | `rebuild` | the same module around an edited graph |
 //! | `write_back`, `compare` | back to the user's struct |
 
 mod batch_norm;
@@ -27,6 +28,7 @@ mod graph_module;
 mod kernel;
 mod ops;
 mod plan;
+mod rebuild;
 mod run;
 mod value;
 mod weight;

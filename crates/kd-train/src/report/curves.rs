@@ -74,8 +74,8 @@ fn per_run(curves: &[Curve], value: impl Fn(&EpochRecord) -> Option<f64>) -> Vec
     curves.iter().enumerate().map(series).collect()
 }
 
-fn points(curve: &Curve, value: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<(usize, f64)> {
-    curve.records.iter().filter_map(|record| Some((record.epoch + 1, value(record)?))).collect()
+fn points(curve: &Curve, value: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<(f64, f64)> {
+    curve.records.iter().filter_map(|record| Some(((record.epoch + 1) as f64, value(record)?))).collect()
 }
 
 /// Accuracy if any run measured it, else the first metric there is.
@@ -86,7 +86,7 @@ fn validation_metric(curves: &[Curve]) -> Option<String> {
     if accuracy { Some("accuracy".to_owned()) } else { first() }
 }
 
-fn legend(names: &[&str]) -> Markup {
+pub(super) fn legend(names: &[&str]) -> Markup {
     html! {
         ul.legend {
             @for (place, name) in names.iter().enumerate() {

@@ -8,6 +8,7 @@ mod confusion;
 mod curves;
 mod numbers;
 mod page;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Learning curves, one per run.
     pub curves: Vec<Curve>,
+    /// What was varied, one section each.
+    #[serde(default)]
+    pub sweeps: Vec<Sweep>,
     /// Labels against predictions of one network.
     pub confusion: Option<ConfusionMatrix>,
     /// Attention maps on sample images.
@@ -74,6 +78,9 @@ pub struct Row {
     pub calibration_error: Option<f64>,
     /// Time of a forward pass, divided by the batch size.
     pub milliseconds_per_image: Option<f64>,
+    /// Time of a forward pass of one image.
+    #[serde(default)]
+    pub milliseconds_single: Option<f64>,
 }
 
 /// The epochs of one run.
@@ -83,6 +90,24 @@ pub struct Curve {
     pub name: String,
     /// Its `metrics.jsonl`.
     pub records: Vec<EpochRecord>,
+}
+
+/// A number by something that is varied: a chart with a line for everything that was varied, and a table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Sweep {
+    /// Heading and caption.
+    pub title: String,
+    /// What is varied.
+    pub axis: String,
+    /// Whether it is a share in `[0, 1]`, written in percent.
+    pub axis_is_share: bool,
+    /// Whether the values are shares in `[0, 1]`, written in percent.
+    pub value_is_share: bool,
+    /// Name, and place along the axis with value.
+    pub lines: Vec<(String, Vec<(f64, f64)>)>,
+    /// What a reader should know; may be empty.
+    pub note: String,
 }
 
 /// Labels against predictions.

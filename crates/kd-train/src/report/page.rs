@@ -3,12 +3,13 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::table::{Column, MISSING, columns};
-use super::{Report, ReportError, Row, attention, confusion, curves};
+use super::{Report, ReportError, Row, attention, confusion, curves, sweep};
 
 const STYLE: &str = include_str!("page.css");
 
 pub(super) fn page(report: &Report) -> Result<String, ReportError> {
     let curves = curves::section(&report.curves)?;
+    let sweeps = sweep::sections(&report.sweeps)?;
     let confusion = report.confusion.as_ref().map(confusion::section).transpose()?;
     let attention = attention::section(&report.attention)?;
     let page = html! {
@@ -30,6 +31,7 @@ pub(super) fn page(report: &Report) -> Result<String, ReportError> {
                 main {
                     (comparison(&report.rows))
                     (curves)
+                    (sweeps)
                     (confusion.unwrap_or_default())
                     (attention)
                 }

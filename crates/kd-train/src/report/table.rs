@@ -45,6 +45,9 @@ pub(super) fn columns(rows: &[Row]) -> Vec<Column> {
         column("params", "learnable numbers", &|row| known(row.parameters).map(numbers::thousands)),
         column("MACs", "multiply-accumulates per sample", &|row| row.macs.map(numbers::operations)),
         column("size", "weights as a file", &|row| known(row.bytes).map(numbers::bytes)),
+        column("ms at 1", "forward pass of one image", &|row| {
+            row.milliseconds_single.map(numbers::significant)
+        }),
         column("ms/image", "forward pass, divided by the batch size", &|row| {
             row.milliseconds_per_image.map(numbers::significant)
         }),

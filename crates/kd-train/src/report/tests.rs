@@ -16,6 +16,7 @@ fn full() -> Report {
         agreement: None,
         calibration_error: Some(0.0123),
         milliseconds_per_image: Some(0.1416 * parameters as f64 / 431_080.0),
+        milliseconds_single: None,
     };
     let student = |name: &str, best: &[f64]| Row { agreement: Some(0.981), ..row(name, 43_810, best) };
     let names = ["student alone", "soft targets, T = 4, 0.9 <b>soft</b> & 0.1 hard", "attention transfer"];
@@ -36,6 +37,7 @@ fn full() -> Report {
         notes: vec!["5,000 training images are held out; the best epoch is chosen on them.".into()],
         rows,
         curves: names.iter().enumerate().map(|(index, name)| curve(name, index)).collect(),
+        sweeps: Vec::new(),
         confusion: Some(ConfusionMatrix { classes: DIGITS.map(str::to_owned).to_vec(), counts: counts() }),
         attention: vec![sample("a seven"), sample("a <three>")],
     }

@@ -1,0 +1,127 @@
+//! `kd prune`: a recipe trained, pruned and recovered, or a model made smaller as it is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use kd::graph::Graph;
+use kd::models::InputShape;
+use kd::program::{Common, Program};
+use kd::prune::{Budget, ChannelPruner, CostChange, PrunePlan, Stopwatch};
+use kd::pruning::PruneMethod;
+use kd::recipe::{Recipe, RecipeError};
+
+use super::graph::{Source, image};
+use super::say;
+use super::train::RecipeOptions;
+
+/// Options of `kd prune`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// A recipe with [prune], a TOML file; or, with --target or --plan, a model: a name of `kd list models` or the .json file of a graph.
+    #[arg(value_name = "RECIPE|MODEL")]
+    what: PathBuf,
+    /// What is left: `macs=0.5` for a share, `parameters<=200000` for an amount; channels, macs, parameters, bytes or milliseconds.
+    /// Takes the place of the recipe's `prune.target`.
+    #[arg(long, value_name = "QUANTITY=SHARE")]
+    target: Option<Budget>,
+    /// Remove what this plan says, the .json file that another `kd prune` of a model has written.
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    plan: Option<PathBuf>,
+    /// Weights of a model of the zoo: a run's folder, or a .bpk, .safetensors or .pt file.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Image that a model of the zoo is made for; otherwise 1x28x28 for perceptrons and LeNets, 3x32x32 for the others.
+    #[arg(long, value_name = "CxHxW", value_parser = image)]
+    image: Option<InputShape>,
+    /// Classes that a model of the zoo is made for.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    classes: usize,
+    /// Change a value of the recipe: `--set prune.recovery=fine-tune`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print the results as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Prunes.
+pub fn run(program: &Program, options: &Options) -> Result<()> {
+    let is_recipe = options.what.extension().is_some_and(|ending| ending == "toml");
+    if is_recipe { recipe(program, options) } else { model(options) }
+}
+
+fn recipe(program: &Program, options: &Options) -> Result<()> {
+    if options.plan.is_some() || options.weights.is_some() {
+        bail!("--plan and --weights belong to a model; {} is a recipe", options.what.display());
+    }
+    let recipe_options = RecipeOptions {
+        path: options.what.clone(),
+        sets: options.sets.clone(),
+        json: options.json,
+        common: options.common.clone(),
+    };
+    let mut recipe: Recipe = recipe_options.load()?;
+    let Some(settings) = &mut recipe.prune else {
+        bail!(RecipeError::Missing { table: "prune", advice: "add `prune.method`, or use `kd train`" });
+    };
+    if recipe.teacher.is_some() || !recipe.teachers.is_empty() {
+        let advice = "a pruned network learns from what it was; take it out";
+        bail!(RecipeError::Unused { table: "teacher", advice });
+    }
+    if let Some(target) = options.target {
+        let PruneMethod::Channels(method) = &mut settings.method else {
+            bail!(RecipeError::Unused { table: "prune", advice: "--target needs `method = \"channels\"`" });
+        };
+        method.target = target;
+    }
+    let settings = settings.clone();
+    let mut study = recipe_options.study(program, &recipe)?;
+    kd::pruning::prune(&mut study, &recipe.student.model, &recipe.run, &recipe.objective, &settings)?;
+    recipe_options.finish(study, &recipe)
+}
+
+/// What a model is pruned to, in files of its own.
+fn model(options: &Options) -> Result<()> {
+    let Options { what, image, classes, common, .. } = options;
+    let source = Source::new(what.to_string_lossy().into_owned(), *image, *classes, common.verbosity);
+    let graph = source.graph_with(options.weights.as_deref())?;
+    let stopwatch = Stopwatch::new(&common.device()?);
+    let plan = match (&options.plan, options.target) {
+        (Some(path), _) => read_plan(path)?,
+        (None, Some(target)) => ChannelPruner::new(target).plan(&graph, &stopwatch)?,
+        (None, None) => bail!(
+            "say what is to be left of {}, as with --target macs=0.5, or give a recipe, a .toml file",
+            what.display()
+        ),
+    };
+    let small = plan.apply(&graph)?;
+    say(CostChange::between(&graph, &small)?.to_string())?;
+    for batch in [1, 128] {
+        let [before, after] = Stopwatch { batch, ..stopwatch.clone() }.compare([&graph, &small])?;
+        say(format!("milliseconds at batch {batch}, measured in turns: {before:.3} -> {after:.3}"))?;
+    }
+    match &common.out {
+        Some(folder) => write(folder, &small, &plan, common.overwrite),
+        None => say("nothing was written: name a folder with --out"),
+    }
+}
+
+fn read_plan(path: &Path) -> Result<PrunePlan> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is no plan of `kd prune`", path.display()))
+}
+
+/// Graph and plan, side by side.
+fn write(folder: &Path, small: &Graph, plan: &PrunePlan, overwrite: bool) -> Result<()> {
+    let (graph, file) = (folder.join("pruned.json"), folder.join("plan.json"));
+    if !overwrite && let Some(there) = [&graph, &file].into_iter().find(|path| path.exists()) {
+        bail!("{} is there already; choose another --out, or add --overwrite", there.display());
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    small.save(&graph)?;
+    kd::train::files::write(&file, &serde_json::to_vec(plan)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    say(format!("{} with its weights beside it, {}", graph.display(), file.display()))
+}

@@ -1,0 +1,23 @@
+//! Networks trained, pruned, recovered, and compared with what was pruned and with the same size from scratch: what `kd prune` and the examples are
+//! made of.
+//!
+//! A method is a [`PruneMethod`], an enum with a file for every variant; all else, that is training, recovery, the control, sensitivity and files, is the
+//! same for all of them, in [`prune`].
+
+mod channels;
+mod magnitude;
+mod method;
+mod recovery;
+mod sensitivity;
+mod settings;
+mod slimming;
+mod snapshot;
+mod study;
+
+pub use channels::Channels;
+pub use magnitude::MagnitudePruning;
+pub use method::{Method, Net, PruneMethod, Pruned, ToPrune};
+pub use recovery::Recovery;
+pub use settings::PruneSettings;
+pub use slimming::NetworkSlimming;
+pub use study::{PrunedNetwork, prune};

@@ -1,0 +1,151 @@
+//! What a pruning method has to say, and the table of those that a recipe can name.
+
+use burn::tensor::{Device, Tensor};
+use kd_core::Traced;
+use kd_graph::{Graph, GraphModule};
+use kd_prune::{KeepMasks, Masks, PruneError, PrunePlan, Sensitivity, Stopwatch, Subject};
+use kd_train::Hook;
+use serde::{Deserialize, Serialize};
+
+use super::{Channels, MagnitudePruning, NetworkSlimming};
+use crate::experiment::{Data, StudyError};
+
+/// A network that is pruned: any traced model of images.
+pub type Net = Traced<Tensor<4>>;
+
+/// The methods of `[prune]`: `method` names one, the other keys are its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "kebab-case")]
+pub enum PruneMethod {
+    /// Channels whose normalisation scales an L1 term drives to zero.
+    NetworkSlimming(NetworkSlimming),
+    /// Channels by their weights, until a budget is met.
+    Channels(Channels),
+    /// Single weights by their size.
+    Magnitude(MagnitudePruning),
+}
+
+impl PruneMethod {
+    /// The method behind the name.
+    pub fn method(&self) -> &dyn Method {
+        match self {
+            Self::NetworkSlimming(method) => method,
+            Self::Channels(method) => method,
+            Self::Magnitude(method) => method,
+        }
+    }
+}
+
+/// What a method does at the points of a pruning study. What it doesn't say is the same for all.
+pub trait Method {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`PruneError::Setting`] with key, value and range.
+    fn validate(&self) -> Result<(), PruneError>;
+
+    /// Changes a fresh network before it is trained.
+    ///
+    /// # Errors
+    /// When the network is not of the kind that the method needs.
+    fn prepare(&self, graph: Graph) -> Result<Graph, StudyError> {
+        Ok(graph)
+    }
+
+    /// A hook for the training of the dense network, and between passes.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    fn sparsify(&self, graph: &Graph) -> Result<Option<Box<dyn Hook<Net>>>, StudyError> {
+        let _ = graph;
+        Ok(None)
+    }
+
+    /// How often it prunes and recovers.
+    fn passes(&self) -> usize {
+        1
+    }
+
+    /// What goes of a trained network.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    fn prune(&self, network: &ToPrune<'_>) -> Result<Pruned, StudyError>;
+
+    /// What every layer bears, by the units that the method removes; single weights unless it says otherwise.
+    ///
+    /// # Errors
+    /// As `measure`.
+    fn sensitivity(
+        &self,
+        graph: &Graph,
+        sparsities: &[f64],
+        measure: &mut dyn FnMut(&Graph) -> Result<f64, StudyError>,
+    ) -> Result<Sensitivity, StudyError> {
+        let subject = Subject::new(graph, &Device::default());
+        let scores =
+            subject.weights()?.into_iter().map(|(path, weight)| (path, weight.map(f32::abs))).collect();
+        Sensitivity::of_weights(&subject, &scores, &kd_prune::Structure::Element, sparsities, true, measure)
+    }
+}
+
+/// A trained network that a method is to prune.
+pub struct ToPrune<'a> {
+    /// The network as it is now.
+    pub graph: &'a Graph,
+    /// The network before anything was pruned.
+    pub dense: &'a Graph,
+    /// Which pass this is, from 1.
+    pub pass: usize,
+    /// The data, for methods that look at it; never the test split.
+    pub data: &'a Data,
+    /// The device, and how milliseconds are measured on it.
+    pub stopwatch: &'a Stopwatch,
+}
+
+/// What is left.
+#[derive(Clone, Debug, Default)]
+pub struct Pruned {
+    /// What was removed physically, each for what the one before left.
+    pub plans: Vec<PrunePlan>,
+    /// What was masked.
+    pub masks: Masks,
+    /// Anything that the report should say.
+    pub notes: Vec<String>,
+}
+
+impl Pruned {
+    /// The same removal and masking on another network of the architecture.
+    ///
+    /// # Errors
+    /// [`PruneError::Architecture`] for a network of another one.
+    pub fn replay(&self, graph: &Graph) -> Result<Graph, PruneError> {
+        let mut graph = graph.clone();
+        for plan in &self.plans {
+            graph = plan.apply(&graph)?;
+        }
+        if self.masks.is_empty() {
+            return Ok(graph);
+        }
+        kd_prune::insert_masks(&mut graph, &self.masks)?;
+        kd_prune::fold_masks(&mut graph)?;
+        Ok(graph)
+    }
+
+    /// A hook that keeps what was masked at zero.
+    pub fn keep(&self) -> Option<KeepMasks> {
+        (!self.masks.is_empty()).then(|| KeepMasks::new(self.masks.clone()))
+    }
+
+    /// Adds what another pass has pruned.
+    pub fn then(&mut self, next: Pruned) {
+        self.plans.extend(next.plans);
+        self.masks.extend(next.masks);
+        self.notes.extend(next.notes);
+    }
+}
+
+/// A graph as a network of its own: clones of a module share running statistics, so every run gets a new one.
+pub(super) fn network(graph: &Graph, like: &GraphModule) -> Result<Net, PruneError> {
+    Ok(like.rebuilt(graph.clone())?.into())
+}
