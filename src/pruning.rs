@@ -20,4 +20,4 @@ pub use method::{Method, Net, PruneMethod, Pruned, ToPrune};
 pub use recovery::Recovery;
 pub use settings::PruneSettings;
 pub use slimming::NetworkSlimming;
-pub use study::{PrunedNetwork, prune};
+pub use study::{PrunedNetwork, prune, zoo_graph};

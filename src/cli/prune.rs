@@ -78,7 +78,8 @@ fn recipe(program: &Program, options: &Options) -> Result<()> {
     }
     let settings = settings.clone();
     let mut study = recipe_options.study(program, &recipe)?;
-    kd::pruning::prune(&mut study, &recipe.student.model, &recipe.run, &recipe.objective, &settings)?;
+    let network = kd::pruning::zoo_graph(&recipe.student.model);
+    kd::pruning::prune(&mut study, network, &recipe.run, &recipe.objective, &settings)?;
     recipe_options.finish(study, &recipe)
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kd_core::{Compiled, Network, Objective};
-use kd_graph::Engine;
+use kd_graph::{Engine, GraphModule};
 use kd_models::{InputShape, ModelSpec, Zoo};
 use kd_train::cache::{CacheKey, CachedTeacher};
 use kd_train::teacher::Teacher;
@@ -32,10 +33,32 @@ pub struct Task<'a> {
 impl Task<'_> {
     /// The network on its graph, and thereby on our kernels; one that can't be traced stays as it is.
     pub fn compile<N: Network<Input = Tensor<4>>>(&self, network: N) -> Compiled<N> {
-        let InputShape { channels, height, width } = self.input;
-        let sample = Tensor::zeros([1, channels, height, width], self.device);
-        Compiled::new(network, sample, self.engine).with_recompute(self.recompute)
+        Compiled::new(network, self.sample(), self.engine).with_recompute(self.recompute)
     }
+
+    /// The graph of any burn module, by its forward pass, for methods that change the graph.
+    ///
+    /// # Errors
+    /// [`StudyError::Other`] for a model that can't be traced, or not run as its graph.
+    pub fn trace<M: Module>(
+        &self,
+        model: &M,
+        forward: impl Fn(&M, Tensor<4>) -> Tensor<2>,
+    ) -> Result<GraphModule, StudyError> {
+        let graph = kd_graph::trace(model, self.sample(), forward).map_err(other)?;
+        let module = GraphModule::new(graph, self.device).map_err(other)?;
+        Ok(module.with_engine(self.engine).with_recompute(self.recompute))
+    }
+
+    /// An image of zeros.
+    fn sample(&self) -> Tensor<4> {
+        let InputShape { channels, height, width } = self.input;
+        Tensor::zeros([1, channels, height, width], self.device)
+    }
+}
+
+fn other(error: impl std::error::Error) -> StudyError {
+    StudyError::Other(error.to_string())
 }
 
 type Make<'a, N> = Box<dyn Fn(&Task<'_>) -> Result<N, StudyError> + 'a>;

@@ -41,7 +41,7 @@ type Make<'a> = &'a dyn Fn(&Task<'_>) -> Result<GraphModule, StudyError>;
 ///
 /// # Errors
 /// [`StudyError::Other`] for a model that does not run as a graph, as those with dropout.
-pub(super) fn zoo_graph(model: &ModelSpec) -> impl Fn(&Task<'_>) -> Result<GraphModule, StudyError> + use<> {
+pub fn zoo_graph(model: &ModelSpec) -> impl Fn(&Task<'_>) -> Result<GraphModule, StudyError> + use<> {
     let (name, make) = (model.to_string(), zoo(model));
     move |task| {
         let network = make(task)?;
@@ -52,22 +52,24 @@ pub(super) fn zoo_graph(model: &ModelSpec) -> impl Fn(&Task<'_>) -> Result<Graph
     }
 }
 
-/// Trains a network of the zoo, prunes it and lets it recover, once per seed. Every step is a row of the study's table; plan and small network are
+/// Trains a network, prunes it and lets it recover, once per seed. Every step is a row of the study's table; plan and small network are
 /// written beside it.
+///
+/// `network` makes it, as [`zoo_graph`] does for a model of the zoo and [`Task::trace`] for any other. `objective` is what a pruned network minimises
+/// that learns from the dense one; without terms, soft targets and labels.
 ///
 /// # Errors
 /// [`StudyError`].
 pub fn prune(
     study: &mut Study,
-    model: &ModelSpec,
+    network: impl Fn(&Task<'_>) -> Result<GraphModule, StudyError>,
     run: &RunSettings,
     objective: &ObjectiveSettings,
     settings: &PruneSettings,
 ) -> Result<Vec<PrunedNetwork>, StudyError> {
-    let make = zoo_graph(model);
     settings.validate()?;
     let seeds = study.seeds(run.seed);
-    seeds.map(|seed| Pruning { run, objective, settings, make: &make, seed }.run(study)).collect()
+    seeds.map(|seed| Pruning { run, objective, settings, make: &network, seed }.run(study)).collect()
 }
 
 /// One seed of a study.
