@@ -14,7 +14,8 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::tensor::activation::relu;
 use clap::Parser;
 use kd::prelude::*;
-use kd::pruning::{NetworkSlimming, PruneMethod, PruneSettings, Recovery, prune};
+use kd::prune::{NetworkSlimming, SlimTarget};
+use kd::pruning::{PruneMethod, PruneSettings, Recovery, prune};
 use kd::train::LearningRateSchedule;
 
 /// Three convolutions with batch normalisation and a classifier: a plain burn model.
@@ -81,7 +82,8 @@ fn run(program: &Program, Options { common, epochs, share, smallest }: &Options)
     let optimizer = OptimizerSettings { schedule, ..Default::default() };
     let run = RunSettings { epochs, optimizer, ..Default::default() };
 
-    let slimming = NetworkSlimming { lambda: 1e-3, share: *share, ..Default::default() };
+    let slimming =
+        NetworkSlimming { lambda: 1e-3, targets: vec![SlimTarget::Channels(*share)], ..Default::default() };
     let settings = PruneSettings {
         recovery: Recovery::FineTune,
         run: Some(RunSettings { epochs: epochs.div_ceil(2), ..run.clone() }),

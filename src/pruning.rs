@@ -19,5 +19,4 @@ pub use magnitude::MagnitudePruning;
 pub use method::{Method, Net, PruneMethod, Pruned, ToPrune};
 pub use recovery::Recovery;
 pub use settings::PruneSettings;
-pub use slimming::NetworkSlimming;
 pub use study::{PrunedNetwork, prune, zoo_graph};

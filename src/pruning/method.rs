@@ -3,11 +3,11 @@
 use burn::tensor::{Device, Tensor};
 use kd_core::Traced;
 use kd_graph::{Graph, GraphModule};
-use kd_prune::{KeepMasks, Masks, PruneError, PrunePlan, Sensitivity, Stopwatch, Subject};
+use kd_prune::{KeepMasks, Masks, NetworkSlimming, PruneError, PrunePlan, Sensitivity, Stopwatch, Subject};
 use kd_train::Hook;
 use serde::{Deserialize, Serialize};
 
-use super::{Channels, MagnitudePruning, NetworkSlimming};
+use super::{Channels, MagnitudePruning};
 use crate::experiment::{Data, StudyError};
 
 /// A network that is pruned: any traced model of images.
@@ -110,6 +110,8 @@ pub struct Pruned {
     pub plans: Vec<PrunePlan>,
     /// What was masked.
     pub masks: Masks,
+    /// The network that is left, if more has changed than that: biases that took up what removed channels gave, say.
+    pub graph: Option<Graph>,
     /// Anything that the report should say.
     pub notes: Vec<String>,
 }
@@ -132,6 +134,14 @@ impl Pruned {
         Ok(graph)
     }
 
+    /// The network that recovery begins with.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay).
+    pub fn start(&self, graph: &Graph) -> Result<Graph, PruneError> {
+        self.graph.clone().map_or_else(|| self.replay(graph), Ok)
+    }
+
     /// A hook that keeps what was masked at zero.
     pub fn keep(&self) -> Option<KeepMasks> {
         (!self.masks.is_empty()).then(|| KeepMasks::new(self.masks.clone()))
@@ -141,6 +151,7 @@ impl Pruned {
     pub fn then(&mut self, next: Pruned) {
         self.plans.extend(next.plans);
         self.masks.extend(next.masks);
+        self.graph = next.graph;
         self.notes.extend(next.notes);
     }
 }

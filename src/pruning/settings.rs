@@ -157,7 +157,8 @@ mod tests {
                 "a",
                 "1",
             ),
-            ("method = \"network-slimming\"\nshare = 1.0", "share", "1"),
+            ("method = \"network-slimming\"\nlambda = -1.0", "lambda", "-1"),
+            ("method = \"network-slimming\"\ntargets = [{ channels = 1.0 }]", "targets", "1"),
             ("method = \"magnitude\"\nsparsity = -0.1", "sparsity", "-0.1"),
             ("method = \"magnitude\"\nsensitivity = [0.5, 0.2]", "sensitivity", "[0.5, 0.2]"),
         ] {

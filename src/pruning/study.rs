@@ -99,7 +99,7 @@ impl Pruning<'_> {
             let data = study.data();
             let network = ToPrune { graph: &graph, dense: &whole, pass, data, stopwatch: &stopwatch };
             let next = method.prune(&network)?;
-            graph = next.replay(&graph)?;
+            graph = next.start(&graph)?;
             pruned.then(next);
             if self.settings.recovery != Recovery::FromScratch {
                 graph = self.recover(study, &dense, &graph, &pruned, pass)?;

@@ -5,8 +5,8 @@ use kd_graph::Graph;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Absorbed, Array, Budget, ChannelImportance, ChannelNorm, ChannelPruner, PruneError, PrunePlan, PruneReport,
-    Reduce, SparsifyScales, Stopwatch, batch_norm_scales, slim,
+    Absorbed, Array, Budget, ChannelImportance, ChannelNorm, ChannelPruner, PruneError, PrunePlan,
+    PruneReport, Reduce, SparsifyScales, Stopwatch, batch_norm_scales, slim,
 };
 
 /// How much a pass of [`NetworkSlimming`] removes.
@@ -96,7 +96,24 @@ impl NetworkSlimming {
         if self.targets.is_empty() {
             return Err(PruneError::setting("targets", "empty", "one target for every pass"));
         }
+        for target in &self.targets {
+            match *target {
+                SlimTarget::Channels(share) if !(share > 0.0 && share < 1.0) => {
+                    return Err(PruneError::setting("targets", share, "a share above 0 and below 1"));
+                }
+                SlimTarget::Channels(_) => {}
+                SlimTarget::Budget(budget) => budget.validate().map(drop)?,
+            }
+        }
         Ok(self)
+    }
+
+    /// A fresh network whose scales are the initial ones.
+    ///
+    /// # Errors
+    /// [`PruneError::Shape`] for scales that can't be read.
+    pub fn initialised(&self, graph: Graph) -> Result<Graph, PruneError> {
+        self.initial_scale.map_or(Ok(graph.clone()), |scale| with_scales(graph, scale))
     }
 
     /// Runs all passes. `train` trains a network to the end of a stage, with the hook if there is one, and gives it back; how, on what and for how
@@ -111,9 +128,7 @@ impl NetworkSlimming {
         device: &Device,
         mut train: impl FnMut(SlimStage, Graph, Option<SparsifyScales>) -> Result<Graph, E>,
     ) -> Result<(Graph, Vec<SlimPass>), E> {
-        if let Some(scale) = self.initial_scale {
-            graph = with_scales(graph, scale)?;
-        }
+        graph = self.initialised(graph)?;
         let mut passes = Vec::new();
         for (pass, target) in self.targets.iter().enumerate() {
             let hook = SparsifyScales::new(self.lambda, batch_norm_scales(&graph)?.into_keys())?;

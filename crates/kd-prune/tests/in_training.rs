@@ -71,6 +71,7 @@ fn fit(
         .fit(net(), &loader(0..64, true), &loader(64..96, false), start)
 }
 
+/// What is the same however often a run was stopped: all but times and the checkpoint before the last.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut left = vec![folder.to_path_buf()];
@@ -79,7 +80,9 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 left.push(path);
-            } else if path.file_name().unwrap() != "timing.jsonl" {
+            } else if path.file_name().unwrap() != "timing.jsonl"
+                && !path.to_string_lossy().contains("step-0000002")
+            {
                 let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
                 found.insert(name, std::fs::read(path).unwrap());
             }

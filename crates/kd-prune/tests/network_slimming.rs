@@ -7,8 +7,8 @@ use burn::tensor::{Device, TensorData};
 use common::{apart, fit, hard, logits, network, perceptron, residual, settings, shaken, trained};
 use kd_graph::{Graph, Kernels, Op};
 use kd_prune::{
-    Budget, Exactness, NetworkSlimming, PruneError, PrunePlan, SlimStage, SlimTarget, SparsifyScales, Stopwatch,
-    batch_norm_scales, slim, slim_within,
+    Budget, Exactness, NetworkSlimming, PruneError, PrunePlan, SlimStage, SlimTarget, SparsifyScales,
+    Stopwatch, batch_norm_scales, slim, slim_within,
 };
 use kd_train::OptimizerKind;
 
@@ -81,7 +81,8 @@ fn a_channel_that_is_still_alive_is_reported_as_lost() {
 #[test]
 fn a_budget_is_met_with_the_smallest_scales() {
     let graph = shaken(perceptron(1));
-    let (plan, report) = slim_within(&graph, Budget::Parameters(0.4.into()), &Stopwatch::new(&Device::flex())).unwrap();
+    let (plan, report) =
+        slim_within(&graph, Budget::Parameters(0.4.into()), &Stopwatch::new(&Device::flex())).unwrap();
     let (before, after) = (graph.cost(1).unwrap(), plan.apply(&graph).unwrap().cost(1).unwrap());
     assert!(after.parameters <= before.parameters * 2 / 5);
     for (path, scales) in batch_norm_scales(&graph).unwrap() {
@@ -90,7 +91,10 @@ fn a_budget_is_met_with_the_smallest_scales() {
             assert_eq!(kept, *scale > report.threshold, "{path} {channel}");
         }
     }
-    assert!(matches!(slim_within(&graph, Budget::Parameters(0.001.into()), &Stopwatch::new(&Device::flex())), Err(PruneError::Unreachable { .. })));
+    assert!(matches!(
+        slim_within(&graph, Budget::Parameters(0.001.into()), &Stopwatch::new(&Device::flex())),
+        Err(PruneError::Unreachable { .. })
+    ));
 }
 
 #[test]
