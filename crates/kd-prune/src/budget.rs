@@ -57,14 +57,12 @@ pub enum Budget {
     Milliseconds(Amount),
 }
 
-/// The quantities by name.
-const QUANTITIES: [(&str, fn(Amount) -> Budget); 5] = [
-    ("channels", Budget::Channels),
-    ("macs", Budget::Macs),
-    ("parameters", Budget::Parameters),
-    ("bytes", Budget::Bytes),
-    ("milliseconds", Budget::Milliseconds),
-];
+/// Makes a budget of a quantity.
+type Of = fn(Amount) -> Budget;
+
+/// All quantities.
+const QUANTITIES: [Of; 5] =
+    [Budget::Channels, Budget::Macs, Budget::Parameters, Budget::Bytes, Budget::Milliseconds];
 
 impl Budget {
     /// The quantity's name.
@@ -154,8 +152,8 @@ impl FromStr for Budget {
             Some(name) => (name, Amount::AtMost { at_most: number }),
             None => (name, Amount::Share(number)),
         };
-        let quantity = QUANTITIES.iter().find(|(known, _)| *known == name.trim()).ok_or_else(wrong)?;
-        quantity.1(amount).validate()
+        let budgets = QUANTITIES.iter().map(|of| of(amount));
+        budgets.into_iter().find(|budget| budget.name() == name.trim()).ok_or_else(wrong)?.validate()
     }
 }
 

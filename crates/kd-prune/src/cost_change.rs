@@ -55,13 +55,13 @@ impl PrunePlan {
 
 impl fmt::Display for CostChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quantities: [(&str, fn(&Cost) -> u64); 3] = [
-            ("macs", |cost| cost.macs),
-            ("parameters", |cost| cost.parameters),
-            ("bytes", |cost| cost.weight_bytes),
+        let Self { before, after } = self;
+        let quantities = [
+            ("macs", before.macs, after.macs),
+            ("parameters", before.parameters, after.parameters),
+            ("bytes", before.weight_bytes, after.weight_bytes),
         ];
-        for (index, (name, of)) in quantities.iter().enumerate() {
-            let (before, after) = (of(&self.before), of(&self.after));
+        for (index, (name, before, after)) in quantities.into_iter().enumerate() {
             let percent = 100.0 * (after as f64 / before.max(1) as f64 - 1.0);
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{name} {before} -> {after} ({percent:+.1} %)")?;

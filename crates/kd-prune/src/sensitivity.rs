@@ -161,7 +161,7 @@ fn mask(scores: &Array, structure: &Structure, sparsity: f64) -> Result<Mask, Pr
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use crate::{Magnitude, Score};
     use burn::tensor::{Device, TensorData};

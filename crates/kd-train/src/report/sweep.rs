@@ -15,9 +15,8 @@ pub(super) fn sections(sweeps: &[Sweep]) -> Result<Markup, ReportError> {
 fn section(sweep: &Sweep) -> Result<Markup, ReportError> {
     let unit = |percent| if percent { Unit::Percent } else { Unit::Number };
     let axis = Axis::Numbers(&sweep.axis, unit(sweep.axis_is_share));
-    let series =
-        |(place, (_, points)): (usize, &(String, Vec<(f64, f64)>))| Series { place, points: points.clone() };
-    let series: Vec<_> = sweep.lines.iter().enumerate().map(series).collect();
+    let lines = sweep.lines.iter().enumerate();
+    let series: Vec<_> = lines.map(|(place, (_, points))| Series { place, points: points.clone() }).collect();
     let drawn = chart(&sweep.title, axis, unit(sweep.value_is_share), &series)?;
     let names: Vec<_> = sweep.lines.iter().map(|(name, _)| name.as_str()).collect();
     let mut places: Vec<f64> =
