@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::Distribution;
 use burn::tensor::activation::relu;
 use clap::Parser;
 use kd::core::losses::{CrossEntropySettings, SoftTargetsSettings};
@@ -135,9 +136,11 @@ fn run(program: &Program, Options { common, epochs, target, smallest }: &Options
     let small = plan.apply(&graph)?;
 
     // Removed is masked, up to sums in another order.
-    let images = Tensor::random([8, 1, 28, 28], burn::tensor::Distribution::Default, study.device());
+    let (device, input) = (study.device().clone(), study.task().input);
+    let sizes = [8, input.channels, input.height, input.width];
+    let images = Tensor::<4>::random(sizes, Distribution::Default, &device);
     let outputs = |graph: &Graph| -> Result<Tensor<2>> {
-        Ok(GraphModule::new(graph.clone(), study.device())?.forward(images.clone())?)
+        Ok(GraphModule::new(graph.clone(), &device)?.forward(images.clone())?)
     };
     let (masked, removed) = (outputs(&plan.mask(&graph)?)?, outputs(&small)?);
     let largest = masked.clone().abs().max().into_scalar::<f32>();
