@@ -20,4 +20,5 @@ mod testing;
 
 pub use error::KernelError;
 pub use geometry::{Conv2d, Geometry};
+pub use parallel::on_pool;
 pub use workspace::{Scratch, Workspace};

@@ -90,9 +90,10 @@ fn summary(record: &EpochRecord, timing: &TimingRecord) -> String {
     let metrics = record.validation.iter().map(|(name, value)| format!("{name} {value:.4}"));
     let metrics: Vec<_> = metrics.collect();
     let (loss, rate) = (record.loss, timing.samples_per_second);
-    let (train, diagnostics) = (timing.train, timing.diagnostics);
+    let (train, loader, diagnostics) = (timing.train, 100.0 * timing.loader, timing.diagnostics);
     let metrics = metrics.join(", ");
     format!(
-        "loss {loss:.4}, validation {metrics}; {rate:.0} samples/s, {train:.1} s + {diagnostics:.2} s diagnostics"
+        "loss {loss:.4}, validation {metrics}; {rate:.0} samples/s, {train:.1} s ({loader:.1} % waiting for the loader) + {diagnostics:.2} s \
+         diagnostics"
     )
 }

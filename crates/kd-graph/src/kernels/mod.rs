@@ -22,6 +22,8 @@ mod tests;
 
 #[cfg(feature = "flex")]
 pub(crate) use flex::{FoldCache, evaluate};
+#[cfg(feature = "flex")]
+pub(crate) use kd_kernels::on_pool;
 #[cfg(not(feature = "flex"))]
-pub(crate) use none::{FoldCache, evaluate};
+pub(crate) use none::{FoldCache, evaluate, on_pool};
 pub(crate) use ops::{Chains, Maybe, Norm, Pooling, Window};

@@ -4,10 +4,14 @@
 
 use burn::backend::ops::ModuleOps;
 use burn::backend::{Dispatch, DispatchTensor};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm_train, conv2d, linear};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
+
+use crate::GraphModule;
 
 use super::ops::{Chains, Maybe, Norm, Pooling, Window};
 
@@ -248,4 +252,24 @@ fn a_convolution_that_does_not_fit_has_no_positions() {
     let window = Window { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 };
     let y = Dispatch::chain_conv(x.into_dispatch(), weight.into_dispatch(), Maybe::Absent, window, false);
     assert_eq!(Tensor::<4>::from_dispatch(y).dims(), [1, 1, 0, 0]);
+}
+
+#[test]
+fn several_threads_evaluate_one_module_at_a_time() {
+    let device = Device::flex();
+    let conv = Conv2dConfig::new([8, 16], [3, 3]).with_padding(PaddingConfig2d::Same).init(&device);
+    let norm = BatchNormConfig::new(16).init(&device);
+    let x = leaf([4, 8, 33, 31], 1).inner();
+    let forward = |(conv, norm): &(Conv2d, BatchNorm), x| relu(norm.forward(conv.forward(x)));
+    let graph = crate::trace(&(conv, norm), x.clone(), forward).unwrap();
+    // Folded by whoever comes first, the others at the same time.
+    for _ in 0..20 {
+        let module = GraphModule::new(graph.clone(), &device).unwrap();
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let run = || module.forward::<4, 4>(x.clone()).unwrap().into_data();
+            let threads: Vec<_> = (0..6).map(|_| scope.spawn(run)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(results.iter().all(|result| *result == results[0]));
+    }
 }

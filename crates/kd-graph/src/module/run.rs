@@ -1,11 +1,14 @@
 //! The executor.
 
+use std::sync::Arc;
+
 use burn::backend::{DeviceSettings, Dispatch, DispatchDevice, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::Tensor;
 
 use super::ops::Args;
 use super::plan::{Arg, Plan, Step, Work};
 use super::{GraphModule, RunError, Value, batch_norm, chain, dropout, ops};
+use crate::kernels::on_pool;
 use crate::{Dim, NodeId};
 
 /// What holds for a whole run.
@@ -31,7 +34,11 @@ impl GraphModule {
     /// [`RunError`] for inputs of another number, kind, shape or device, and for a batch norm that can't be trained.
     pub fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>, RunError> {
         let plan = self.plan_for(Some(&[]), &inputs);
-        self.execute(inputs, &plan, None)
+        // burn keeps the tape by thread, so that a training pass stays on the caller's.
+        if Arc::ptr_eq(&plan, &self.plan) || inputs.iter().any(Value::is_autodiff) {
+            return self.execute(inputs, &plan, None);
+        }
+        on_pool(|| self.execute(inputs, &plan, None))
     }
 
     /// As [`run`](Self::run), and calls `observe` with every node's result as soon as it is there: inputs, then operations in

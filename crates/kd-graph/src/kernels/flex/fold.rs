@@ -103,8 +103,9 @@ impl FoldCache {
         let tensors = [weight, gamma, beta, mean, variance];
         let sources = tensors.map(|tensor| (tensor.data_arc(), tensor.layout().clone()));
         let input = [channels, height, width];
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(folded) = kept.as_ref()
+        // Not held while folding: a thread of the pool that waits for its part of the work may meanwhile run another pass over this very layer.
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(folded) = kept
             && folded.input == input
             && folded
                 .sources
@@ -112,7 +113,7 @@ impl FoldCache {
                 .zip(&sources)
                 .all(|(kept, now)| Arc::ptr_eq(&kept.0, &now.0) && kept.1 == now.1)
         {
-            return Ok(folded.clone());
+            return Ok(folded);
         }
         let dense = tensors.map(FlexTensor::to_contiguous);
         let [weight, gamma, beta, mean, variance] = dense.each_ref().map(numbers);
@@ -132,7 +133,7 @@ impl FoldCache {
             .flat_map(|(filter, scale)| filter.iter().map(move |weight| weight * scale))
             .collect();
         let folded = Arc::new(Folded { sources, input, weight: PackedWeight::new(geometry, &scaled)?, bias });
-        *kept = Some(folded.clone());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(folded.clone());
         Ok(folded)
     }
 }
