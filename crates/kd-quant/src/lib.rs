@@ -14,7 +14,7 @@
 //! | [`post`] | cross-layer equalisation, bias correction, AdaRound, Bit-Split, ACIQ |
 //! | [`sharing`] | k-means codebooks, HashedNets |
 //! | [`plan`] | quantisers in a traced network: which tensor gets which, training with them |
-//! | [`integer`] | quantise and dequantise, convolution, product, sum and mean in integers, requantisation, gemmlowp's fixed point |
+//! | [`integer`] | a quantised network on codes ([`integer::IntegerNetwork`]) and what it is made of: convolution, product, sum, poolings, requantisation, gemmlowp's fixed point |
 //! | [`analysis`] | SQNR, cosine, saturation, flips, packed bytes; bits per layer under a budget |
 //!
 //! **Conventions.** Rounding is half to even. Where public code disagrees (the sign of zero, the gradient at exactly a bound, what counts as $N$), the

@@ -119,8 +119,8 @@ impl Value {
         Ok(TensorData::from_bytes(bytes, shape, dtype))
     }
 
-    /// A tensor on a device, in the precision of its kind that is the device's default.
-    pub(crate) fn from_data(data: TensorData, device: &Device) -> Self {
+    /// A tensor of any rank on a device, in the precision of its kind that is the device's default.
+    pub fn from_data(data: TensorData, device: &Device) -> Self {
         let dtype = data.dtype();
         let settings = device.settings();
         let on = device.as_dispatch();

@@ -1,5 +1,6 @@
-//! The integer convolution.
+//! The integer convolution, element by element.
 
+use super::Window;
 use crate::QuantError;
 use crate::error::in_range;
 
@@ -20,62 +21,64 @@ pub struct ConvCodes<'a> {
     pub w_zero: &'a [i32],
     /// One for each output channel, in steps of $s_x s_w$; empty for none.
     pub bias: &'a [i32],
-    /// Vertical and horizontal.
-    pub stride: [usize; 2],
-    /// Above and below, left and right.
-    pub padding: [usize; 2],
+    /// How the window moves.
+    pub window: Window,
     /// Of the channels.
     pub groups: usize,
 }
 
-/// The accumulators $\sum (x - z_x)(w - z_w) + b$, i32 that wraps around, and their sizes `[batch, out, h', w']`.
+impl ConvCodes<'_> {
+    /// The result's sizes `[batch, out, h', w']`, after every length was checked.
+    pub(super) fn result_shape(&self) -> Result<[usize; 4], QuantError> {
+        let [batch, channels, height, width] = self.x_shape;
+        let [out, inputs, kh, kw] = self.w_shape;
+        in_range("groups", self.groups, self.groups > 0, "at least 1")?;
+        let lengths = [
+            ("the input's codes", self.x.len(), batch * channels * height * width),
+            ("the weight's codes", self.w.len(), out * inputs * kh * kw),
+            ("the bias", self.bias.len(), if self.bias.is_empty() { 0 } else { out }),
+            ("the weight's zero points", self.w_zero.len(), if self.w_zero.len() == 1 { 1 } else { out }),
+        ];
+        for (what, got, wanted) in lengths {
+            if got != wanted {
+                return Err(QuantError::Length { what, got, wanted });
+            }
+        }
+        if inputs * self.groups != channels || !out.is_multiple_of(self.groups) {
+            let wanted = format!("{channels} input channels in {} groups", self.groups);
+            return Err(QuantError::Shape { what: "the weight", got: self.w_shape.to_vec(), wanted });
+        }
+        let [down, across] = self.window.places([height, width], [kh, kw])?;
+        Ok([batch, out, down, across])
+    }
+
+    fn zero_of(&self, o: usize) -> i32 {
+        if self.w_zero.len() == 1 { self.w_zero[0] } else { self.w_zero[o] }
+    }
+}
+
+/// The accumulators $\sum (x - z_x)(w - z_w) + b$, i32 that wraps around, and their sizes `[batch, out, h', w']`. The definition, slowly: see
+/// [`PackedWeights`](super::PackedWeights).
 ///
 /// # Errors
-/// [`QuantError::Length`] and [`QuantError::Shape`] for slices and sizes that do not fit; [`QuantError::Setting`] for a stride or groups of 0.
+/// [`QuantError::Length`] and [`QuantError::Shape`] for slices and sizes that do not fit; [`QuantError::Setting`] for a stride, dilation or groups of 0.
 pub fn conv2d(conv: &ConvCodes<'_>) -> Result<(Vec<i32>, [usize; 4]), QuantError> {
-    let [batch, channels, height, width] = conv.x_shape;
-    let [out, inputs, kh, kw] = conv.w_shape;
-    in_range("stride", format!("{:?}", conv.stride), !conv.stride.contains(&0), "at least 1")?;
-    in_range("groups", conv.groups, conv.groups > 0, "at least 1")?;
-    let lengths = [
-        ("the input's codes", conv.x.len(), batch * channels * height * width),
-        ("the weight's codes", conv.w.len(), out * inputs * kh * kw),
-        ("the bias", conv.bias.len(), if conv.bias.is_empty() { 0 } else { out }),
-        ("the weight's zero points", conv.w_zero.len(), if conv.w_zero.len() == 1 { 1 } else { out }),
-    ];
-    for (what, got, wanted) in lengths {
-        if got != wanted {
-            return Err(QuantError::Length { what, got, wanted });
-        }
-    }
-    let places = |size: usize, kernel: usize, axis: usize| {
-        Some((size + 2 * conv.padding[axis]).checked_sub(kernel)? / conv.stride[axis] + 1)
-    };
-    let grouped = inputs * conv.groups == channels && out.is_multiple_of(conv.groups);
-    let (Some(oh), Some(ow), true) = (places(height, kh, 0), places(width, kw, 1), grouped) else {
-        let wanted = format!(
-            "{} input channels in {} groups, and a window within the padded {height}x{width} image",
-            channels, conv.groups
-        );
-        return Err(QuantError::Shape { what: "the weight", got: conv.w_shape.to_vec(), wanted });
-    };
-
-    let mut y = Vec::with_capacity(batch * out * oh * ow);
-    let inside = |place: usize, k: usize, axis: usize, size: usize| {
-        (place * conv.stride[axis] + k).checked_sub(conv.padding[axis]).filter(|&i| i < size)
-    };
+    let shape @ [batch, out, down, across] = conv.result_shape()?;
+    let [_, channels, height, width] = conv.x_shape;
+    let [_, inputs, kh, kw] = conv.w_shape;
+    let mut y = Vec::with_capacity(batch * out * down * across);
     for n in 0..batch {
         for o in 0..out {
             let first = o / (out / conv.groups) * inputs;
-            let w_zero = if conv.w_zero.len() == 1 { conv.w_zero[0] } else { conv.w_zero[o] };
+            let w_zero = conv.zero_of(o);
             let bias = conv.bias.get(o).copied().unwrap_or(0);
-            for (py, px) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+            for (py, px) in (0..down).flat_map(|y| (0..across).map(move |x| (y, x))) {
                 let mut sum = bias;
                 for i in 0..inputs {
                     for (ky, kx) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
                         // Padding has the code of zero and adds nothing.
                         if let (Some(row), Some(column)) =
-                            (inside(py, ky, 0, height), inside(px, kx, 1, width))
+                            (conv.window.inside(0, py, ky, height), conv.window.inside(1, px, kx, width))
                         {
                             let x = conv.x[((n * channels + first + i) * height + row) * width + column];
                             let w = conv.w[((o * inputs + i) * kh + ky) * kw + kx];
@@ -88,5 +91,5 @@ pub fn conv2d(conv: &ConvCodes<'_>) -> Result<(Vec<i32>, [usize; 4]), QuantError
             }
         }
     }
-    Ok((y, [batch, out, oh, ow]))
+    Ok((y, shape))
 }

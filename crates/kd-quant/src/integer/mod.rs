@@ -5,12 +5,22 @@
 //! rounded half to even ([`Requantize`]). [`gemmlowp`] is the all-integer alternative.
 
 mod conv;
+mod epilogue;
 pub mod gemmlowp;
 mod joining;
 mod linear;
 mod linear_codes;
+mod network;
+mod packed;
+mod pool;
+mod window;
 
 pub use conv::{ConvCodes, conv2d};
+pub use epilogue::{Format, Requantization};
 pub use joining::{add, average, rescale};
 pub use linear::matmul;
 pub use linear_codes::{LinearCodes, Requantize, dequantize, dynamic_unsigned, quantize};
+pub use network::{Agreement, Differences, FloatNode, IntegerNetwork, IntegerSettings, Products};
+pub use packed::PackedWeights;
+pub use pool::{PoolCodes, max_pool2d, sum_pool2d};
+pub use window::Window;

@@ -4,7 +4,7 @@ use kd_quant::integer::gemmlowp::{
     saturating_rounding_doubling_high_mul_i16, saturating_rounding_multiply_by_power,
 };
 use kd_quant::integer::{
-    ConvCodes, LinearCodes, Requantize, conv2d, dequantize, dynamic_unsigned, matmul, quantize,
+    ConvCodes, LinearCodes, Requantize, Window, conv2d, dequantize, dynamic_unsigned, matmul, quantize,
 };
 
 use super::unknown;
@@ -96,8 +96,7 @@ fn convolution(case: &Case) -> Result<(), Failure> {
         w_shape: four(&case.shape("w")?)?,
         w_zero: &w_zero,
         bias: &bias,
-        stride: [stride; 2],
-        padding: [pad; 2],
+        window: Window::new([stride; 2], [pad; 2]),
         groups: case.number("group")? as usize,
     };
     let (acc, [_, channels, height, width]) = ok(conv2d(&conv))?;

@@ -1,0 +1,116 @@
+//! Small graphs whose codes can be worked out by hand.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use kd_graph::{Activation, Graph, NodeId, Op, Role, Shape, TensorType};
+use kd_quant::integer::IntegerNetwork;
+use kd_quant::observer::{RangeMethod, Symmetry};
+use kd_quant::plan::{Point, QuantPlan, Quantizer, Uniform};
+use kd_quant::{Granularity, Grid};
+
+use crate::nets::numbers;
+
+fn uniform(grid: Grid) -> Quantizer {
+    Quantizer::Uniform(Uniform {
+        grid,
+        granularity: Granularity::Tensor,
+        symmetry: Symmetry::Symmetric,
+        range: RangeMethod::MinMax {},
+    })
+}
+
+/// A plan for these weights and activations, its scales set as given.
+fn applied(graph: &Graph, weights: &[(&str, f32)], activations: &[(&str, Grid, f32)]) -> Graph {
+    let mut plan = QuantPlan::default();
+    for (_, node) in graph.parameters() {
+        plan.network.insert(node.name().to_owned(), node.output().shape.at(1));
+    }
+    for (path, _) in weights {
+        plan.weights.insert((*path).to_owned(), uniform(Grid::signed(8).unwrap()));
+    }
+    for (name, grid, _) in activations {
+        plan.activations.insert((*name).to_owned(), Point { quantizer: uniform(*grid), group: None });
+    }
+    let mut quantised = plan.apply(graph).unwrap();
+    let set: Vec<(NodeId, NodeId, f32)> = weights
+        .iter()
+        .map(|(path, scale)| (format!("{path}_"), *scale))
+        .chain(activations.iter().map(|(name, _, scale)| (format!("{name}."), *scale)))
+        .map(|(name, scale)| {
+            let find = |end: &str| quantised.find(&format!("{name}{end}")).unwrap();
+            (find("scale"), find("zero_point"), scale)
+        })
+        .collect();
+    quantised
+        .edit(|edit| {
+            for (scale, zero, value) in set {
+                edit.set_value(scale, TensorData::from([value]))?;
+                edit.set_value(zero, TensorData::from([0.0_f32]))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    quantised
+}
+
+fn linear(graph: &mut Graph, name: &str, x: NodeId, weight: [[f32; 2]; 2]) -> NodeId {
+    let weight = graph.parameter(&format!("{name}.weight"), Role::Weight, TensorData::from(weight)).unwrap();
+    graph.add(name, Op::Linear, &[x, weight]).unwrap()
+}
+
+#[test]
+fn a_linear_layer_rounds_once() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::float(Shape::batched([2]))).unwrap();
+    let a = linear(&mut graph, "a", x, [[0.5, -1.0], [0.25, 0.75]]);
+    let relu = graph.add("relu", Op::Activation(Activation::Relu), &[a]).unwrap();
+    graph.set_outputs(&[relu]).unwrap();
+    let (signed, unsigned) = (Grid::signed(8).unwrap(), Grid::unsigned(2).unwrap());
+    let graph = applied(&graph, &[("a.weight", 0.25)], &[("x", signed, 0.5), ("relu", unsigned, 0.75)]);
+    let network = IntegerNetwork::<Tensor<2>>::new(&graph, &Device::flex()).unwrap();
+    assert_eq!(network.float_nodes(), []);
+    // Codes of x: (2, 3), (-4, 20), (0, 1); of the weight: (2, -4), (1, 3). Accumulators (7, 1), (12, 76), (1, 3), times 0.125/0.75: 1.17, 0.17,
+    // 2, 12.7 (saturates at 3), 0.17, 0.5 (to even).
+    let x = Tensor::<2>::from_data([[1.0, 1.6], [-2.0, 10.0], [0.1, 0.4]], &Device::flex());
+    let y = numbers(&network.run(vec![x.into()]).unwrap());
+    assert_eq!(y, [0.75, 0.0, 1.5, 2.25, 0.0, 0.0]);
+}
+
+#[test]
+fn sums_of_different_scales_meet_in_float() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::float(Shape::batched([2]))).unwrap();
+    let a = linear(&mut graph, "a", x, [[1.0, 0.0], [0.0, 1.0]]);
+    let b = linear(&mut graph, "b", x, [[0.0, 1.0], [1.0, 0.0]]);
+    let sum = graph.add("sum", Op::Binary(kd_graph::Binary::Add), &[a, b]).unwrap();
+    graph.set_outputs(&[sum]).unwrap();
+    let grid = Grid::signed(8).unwrap();
+    let activations = [("x", grid, 1.0), ("a", grid, 0.5), ("b", grid, 2.0), ("sum", grid, 1.0)];
+    let graph = applied(&graph, &[("a.weight", 1.0), ("b.weight", 1.0)], &activations);
+    let network = IntegerNetwork::<Tensor<2>>::new(&graph, &Device::flex()).unwrap();
+    assert_eq!(network.float_nodes(), []);
+    // a = (3, 5); b = (5, 3) on multiples of 2, halves to even: (4, 4).
+    let x = Tensor::<2>::from_data([[3.0, 5.0]], &Device::flex());
+    assert_eq!(numbers(&network.run(vec![x.into()]).unwrap()), [7.0, 9.0]);
+}
+
+#[test]
+fn what_it_cannot_take_is_refused_in_words() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::float(Shape::batched([2]))).unwrap();
+    let a = linear(&mut graph, "a", x, [[1.0, 0.0], [0.0, 1.0]]);
+    graph.set_outputs(&[a]).unwrap();
+    let quantised = applied(&graph, &[("a.weight", 1.0)], &[("x", Grid::signed(8).unwrap(), 1.0)]);
+    let network = IntegerNetwork::<Tensor<2>>::new(&quantised, &Device::flex()).unwrap();
+    assert!(network.run(Vec::new()).unwrap_err().to_string().contains("takes 1 inputs (x), not 0"));
+    let wide = Tensor::<2>::zeros([1, 3], &Device::flex());
+    let error = network.run(vec![wide.into()]).unwrap_err().to_string();
+    assert!(error.contains("[B, 2]") && error.contains("[1, 3]"), "{error}");
+    assert!(network.agreement([]).unwrap_err().to_string().contains("is empty"));
+
+    let mut plan = QuantPlan::default();
+    plan.network.insert("a.weight".into(), vec![2, 2]);
+    let point = Point { quantizer: uniform(Grid::signed(8).unwrap()), group: None };
+    plan.activations.insert("x".into(), point);
+    let error = IntegerNetwork::<Tensor<2>>::new(&plan.apply(&graph).unwrap(), &Device::flex()).unwrap_err();
+    assert!(error.to_string().contains("`x.scale` is not initialised"), "{error}");
+}
