@@ -1,6 +1,7 @@
 //! A float tensor on the host, of any rank.
 
 use burn::tensor::TensorData;
+use serde::{Deserialize, Serialize};
 
 use crate::PruneError;
 
@@ -15,7 +16,8 @@ use crate::PruneError;
 /// assert!(Array::new([2, 2], vec![0.0]).is_err());
 /// # Ok::<(), kd_prune::PruneError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Packed", into = "Packed")]
 pub struct Array {
     shape: Vec<usize>,
     values: Vec<f32>,
@@ -127,6 +129,38 @@ impl Array {
     }
 }
 
+/// An array in a file: the bits of every number as eight hexadecimal digits, so that each comes back as it was.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Packed {
+    shape: Vec<usize>,
+    bits: String,
+}
+
+impl From<Array> for Packed {
+    fn from(array: Array) -> Self {
+        let bits = array.values.iter().map(|value| format!("{:08x}", value.to_bits())).collect();
+        Self { shape: array.shape, bits }
+    }
+}
+
+impl TryFrom<Packed> for Array {
+    type Error = PruneError;
+
+    fn try_from(packed: Packed) -> Result<Self, PruneError> {
+        let digits = packed.bits.as_bytes().chunks(8).map(|digits| {
+            let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 8)?;
+            u32::from_str_radix(digits, 16).ok().map(f32::from_bits)
+        });
+        let values = digits.collect::<Option<Vec<f32>>>().ok_or_else(|| PruneError::Shape {
+            what: "a saved array".to_owned(),
+            shape: packed.shape.clone(),
+            reason: "holds something else than eight hexadecimal digits a number".to_owned(),
+        })?;
+        Self::new(packed.shape, values)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -144,5 +178,21 @@ mod tests {
     fn a_tensor_survives_the_way_to_the_host_and_back() {
         let data = TensorData::from([[1.5f32, -0.0], [f32::MIN_POSITIVE, 4.0]]);
         assert_eq!(Array::from_data(&data).unwrap().to_data(), data);
+    }
+
+    #[test]
+    fn a_saved_array_comes_back_bit_for_bit_and_a_damaged_one_is_refused() {
+        let array = Array::new([2, 2], vec![0.1, -0.0, f32::INFINITY, f32::from_bits(1)]).unwrap();
+        let text = serde_json::to_string(&array).unwrap();
+        let read: Array = serde_json::from_str(&text).unwrap();
+        let bits = |array: &Array| array.values().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!((read.shape(), bits(&read)), (array.shape(), bits(&array)));
+        for bad in [
+            r#"{"shape":[1],"bits":"3f8"}"#,
+            r#"{"shape":[1],"bits":"zzzzzzzz"}"#,
+            r#"{"shape":[2],"bits":"3f800000"}"#,
+        ] {
+            assert!(serde_json::from_str::<Array>(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -83,8 +83,8 @@ pub enum PruneError {
         "the network does not run as a graph: trace it with `kd_graph::trace` and prune the module of its graph"
     )]
     NoGraph,
-    /// An optimizer's state could not be cut.
-    #[error("the optimizer's state can't be read: {0}")]
+    /// An optimizer's state that can't be read or written.
+    #[error("the optimizer's state: {0}")]
     Optimizer(String),
     /// From the graph.
     #[error(transparent)]

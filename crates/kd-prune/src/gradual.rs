@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use kd_core::Time;
-use kd_train::{Hook, HookError, Learner};
+use kd_train::{Gradients, Hook, HookError, Learner, LearnerState};
 
-use crate::visit::{See, Weights};
+use crate::visit::weights_of;
 use crate::{
-    Allocation, Array, KeepMasks, LayerScores, LayerShape, Limits, Magnitude, Masks, PruneError, Schedule,
-    Structure,
+    Allocation, KeepMasks, LayerScores, LayerShape, Limits, Magnitude, Masks, PruneError, Schedule, Structure,
 };
 
 /// A hook that chooses masks by magnitude whenever its schedule is due, and keeps pruned weights at exactly zero in between. The network need
@@ -63,15 +61,10 @@ impl GradualPruning {
     }
 
     fn masks_at<N: Module>(&self, step: usize, student: &N) -> Result<Masks, PruneError> {
-        let mut sizes = Sizes { wanted: &self.parameters, found: Ok(BTreeMap::new()) };
-        student.visit(&mut Weights::new(&mut sizes));
-        let found = sizes.found?;
-        if let Some(path) = self.parameters.iter().find(|path| !found.contains_key(*path)) {
-            let known = found.keys().cloned().collect();
-            return Err(PruneError::Missing { what: "weight", parameter: path.clone(), known });
-        }
+        let found = weights_of(student, &self.parameters)?;
         let (mut layers, mut units) = (BTreeMap::new(), BTreeMap::new());
         for (path, array) in found {
+            let array = array.map(|weight| Magnitude::L1.of(weight));
             let of = self.structure.units(array.shape())?;
             // Which axis is which is not known of a weight alone; the rules that ask are symmetric in the two.
             let (inputs, outputs) =
@@ -89,30 +82,18 @@ impl GradualPruning {
     }
 }
 
-/// Magnitudes by path.
-struct Sizes<'a> {
-    wanted: &'a BTreeSet<String>,
-    found: Result<BTreeMap<String, Array>, PruneError>,
-}
-
-impl See for Sizes<'_> {
-    fn see<const D: usize>(&mut self, path: &str, tensor: Tensor<D>) {
-        if !self.wanted.contains(path) {
-            return;
-        }
-        match (Array::from_data(&tensor.into_data()), &mut self.found) {
-            (Ok(array), Ok(found)) => {
-                found.insert(path.to_owned(), array.map(|w| Magnitude::L1.of(w)));
-            }
-            (Err(error), Ok(_)) => self.found = Err(error),
-            _ => {}
-        }
-    }
-}
-
 impl<N: Module> Hook<N> for GradualPruning {
     fn name(&self) -> &str {
         "gradual-pruning"
+    }
+
+    fn before_step(
+        &mut self,
+        time: Time,
+        learner: &Learner<N>,
+        gradients: &mut Gradients<'_, Learner<N>>,
+    ) -> Result<(), HookError> {
+        Hook::<N>::before_step(&mut self.keep, time, learner, gradients)
     }
 
     fn after_step(&mut self, time: Time, learner: Learner<N>) -> Result<Learner<N>, HookError> {
@@ -121,6 +102,12 @@ impl<N: Module> Hook<N> for GradualPruning {
             self.keep.set_masks(self.masks_at(time.step, &learner.student).map_err(failed)?);
         }
         Hook::<N>::after_step(&mut self.keep, time, learner)
+    }
+
+    fn end_step(&mut self, time: Time, state: LearnerState<N>) -> Result<LearnerState<N>, HookError> {
+        // A denser student is no candidate for the best one.
+        let restart_best = state.restart_best || self.schedule.is_due(time.step);
+        Ok(LearnerState { restart_best, ..state })
     }
 
     fn save(&self) -> Result<serde_json::Value, HookError> {

@@ -6,12 +6,16 @@ use burn::module::Module;
 use burn::tensor::{Bool, Tensor, TensorData};
 use kd_core::Time;
 use kd_graph::Value;
-use kd_train::{Hook, HookError, Learner, TensorMap, map_weights};
+use kd_train::{Gradients, Hook, HookError, Learner, TensorMap, map_weights};
 
 use crate::{Masks, PruneError};
 
-/// A hook that sets pruned weights to exactly zero after every step, whatever momentum, Adam's moments or weight decay did to them. It works on any
-/// network, traced or not; the masks are saved with the run.
+/// What stands before the student's paths among a learner's.
+pub(crate) const STUDENT: &str = "student.";
+
+/// A hook that sets pruned weights to exactly zero after every step, whatever momentum, Adam's moments or weight decay did to them, and takes
+/// their gradients away, so that clipping and moments do not see them. It works on any network, traced or not; the masks are saved with the
+/// run. What the first forward pass sees is up to the caller: [`apply`](Self::apply).
 ///
 /// ```
 /// use kd_prune::{KeepMasks, Mask, Masks};
@@ -50,6 +54,17 @@ impl KeepMasks {
     /// [`PruneError::Missing`] for a mask whose weight the network doesn't have, [`PruneError::Shape`] for one of another shape.
     pub fn apply<M: Module>(&mut self, module: M) -> Result<M, PruneError> {
         self.zero(module, "")
+    }
+
+    /// Takes the gradients of pruned weights away; `prefix` stands before the paths of the masks.
+    pub(crate) fn mask_gradients<M: Module>(
+        &mut self,
+        gradients: &mut Gradients<'_, M>,
+        prefix: &'static str,
+    ) -> Result<(), PruneError> {
+        let mut zero = Zero { hook: self, prefix, seen: Vec::new(), wrong: None };
+        gradients.map(&mut zero);
+        zero.wrong.map_or(Ok(()), Err)
     }
 
     fn zero<M: Module>(&mut self, module: M, prefix: &'static str) -> Result<M, PruneError> {
@@ -103,6 +118,15 @@ impl TensorMap for Zero<'_> {
 impl<N: Module> Hook<N> for KeepMasks {
     fn name(&self) -> &str {
         "keep-masks"
+    }
+
+    fn before_step(
+        &mut self,
+        _time: Time,
+        _learner: &Learner<N>,
+        gradients: &mut Gradients<'_, Learner<N>>,
+    ) -> Result<(), HookError> {
+        self.mask_gradients(gradients, STUDENT).map_err(|error| HookError(error.to_string()))
     }
 
     fn after_step(&mut self, _time: Time, learner: Learner<N>) -> Result<Learner<N>, HookError> {

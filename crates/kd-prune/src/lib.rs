@@ -16,6 +16,7 @@
 mod absorb;
 mod allocation;
 mod array;
+mod at_initialisation;
 mod budget;
 mod channel_pruner;
 mod channels;
@@ -26,6 +27,7 @@ mod group_lasso;
 mod hard_concrete;
 mod keep_masks;
 mod lasso;
+mod lottery;
 mod mask;
 mod masked;
 mod network_slimming;
@@ -50,6 +52,7 @@ mod zero_branches;
 pub use absorb::{Absorbed, Exactness};
 pub use allocation::{Allocation, ErdosRenyi, LayerScores, LayerShape, Limits};
 pub use array::Array;
+pub use at_initialisation::AtInitialisation;
 pub use budget::{Amount, Budget, Stopwatch};
 pub use channel_pruner::ChannelPruner;
 pub use channels::{ChannelImportance, ChannelLimits, ChannelNorm, GroupScores, Reduce, channel_positions};
@@ -60,8 +63,9 @@ pub use group_lasso::GroupLasso;
 pub use hard_concrete::{HardConcrete, l0_penalty};
 pub use keep_masks::KeepMasks;
 pub use lasso::{lasso, lasso_channels, least_squares};
+pub use lottery::{Instability, LotteryTicket, Snapshot, TicketRound, between, instability, rewound};
 pub use mask::{Mask, Masks};
-pub use masked::{fold_masks, insert_masks, masks_of};
+pub use masked::{fold_masks, insert_masks, insert_straight_through_masks, mask_kernels, masks_of};
 pub use network_slimming::{NetworkSlimming, SlimPass, SlimStage, SlimTarget, slim_within};
 pub use plan::PrunePlan;
 pub use pruner::{Pruner, Rounds, iterate};
@@ -76,9 +80,14 @@ pub use shrink::shrink;
 pub use slimming::{
     PruneReport, SparsifyScales, l1_subgradient, slim, slimming_channels, slimming_threshold,
 };
-pub use sparse::{Anneal, DropFraction, DropGrow, DsrThreshold, redistribute, regrow};
+pub use sparse::{
+    Anneal, DropFraction, DropGrow, DsrThreshold, SparseRule, SparseTraining, SparseTrainingSettings,
+    SparseView, redistribute, regrow,
+};
 pub use stored::StoredSize;
-pub use structure::{Pooling, Structure, Units, n_of_m, n_of_m_square};
+pub use structure::{
+    MaskSearch, Pooling, Structure, Units, n_of_m, n_of_m_square, transposable_two_of_four, two_of_four,
+};
 pub use subject::{Arrays, Subject};
-pub use surgery::{Moments, Thresholds, UpdateProbability};
+pub use surgery::{Moments, Surgery, SurgerySettings, Thresholds, UpdateProbability};
 pub use zero_branches::remove_zero_branches;

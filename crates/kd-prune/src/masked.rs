@@ -1,12 +1,14 @@
 //! Masks in a graph: a node between a parameter and everything that reads it.
 
-use kd_graph::{Binary, Graph, GraphError, NodeId, Op, Role};
+use std::sync::Arc;
 
-use crate::subject::value;
+use kd_graph::{Binary, Graph, GraphError, Kernel, Kernels, NodeId, Op, Role, Scalar, Value};
+
+use crate::subject::{by_rank, value};
 use crate::{Mask, Masks, PruneError};
 
 /// What is added to a parameter's path for its mask.
-const SUFFIX: &str = "_mask";
+pub(crate) const SUFFIX: &str = "_mask";
 
 /// Puts a mask between every named parameter and its readers: the parameter stays as it is, `fc.weight_mask` is a buffer beside it, and
 /// readers see the product. A parameter that has a mask already gets the new one in its place. Gradients of pruned weights are zero; what
@@ -35,6 +37,47 @@ const SUFFIX: &str = "_mask";
 /// # Errors
 /// [`GraphError::UnknownName`] with the nearest names, [`PruneError::Shape`] for a mask of another shape. The graph is then as it was.
 pub fn insert_masks(graph: &mut Graph, masks: &Masks) -> Result<(), PruneError> {
+    insert(graph, masks, &Op::Binary(Binary::Mul))
+}
+
+/// As [`insert_masks`], with masks that the gradient does not see: readers get zeros where a mask prunes, and the parameter the gradient as if there
+/// were no mask. A pruned weight goes on learning and may come back. The graph then needs [`mask_kernels`].
+///
+/// # Errors
+/// As [`insert_masks`].
+pub fn insert_straight_through_masks(graph: &mut Graph, masks: &Masks) -> Result<(), PruneError> {
+    insert(graph, masks, &Op::Custom { name: STRAIGHT_THROUGH.to_owned(), attributes: Vec::new() })
+}
+
+/// The name of the operation that masks forward only.
+const STRAIGHT_THROUGH: &str = "straight-through-mask";
+
+/// What [`GraphModule::with_kernels`](kd_graph::GraphModule::with_kernels) needs for a graph with straight-through masks.
+pub fn mask_kernels() -> Kernels {
+    [(STRAIGHT_THROUGH.to_owned(), Arc::new(StraightThrough) as Arc<dyn Kernel>)].into()
+}
+
+/// $$y = \bar w \odot m + (w - \bar w)$$ with $\bar w$ cut off from the tape: the masked weight forward, the identity backward.
+#[derive(Debug)]
+struct StraightThrough;
+
+impl Kernel for StraightThrough {
+    fn run(&self, inputs: Vec<Value>, _attributes: &[Scalar]) -> Result<Value, String> {
+        let [weight, mask] = inputs.as_slice() else {
+            return Err(format!("a weight and a mask, not {} inputs", inputs.len()));
+        };
+        masked_forward(weight, mask).map_err(|error| error.to_string())
+    }
+}
+
+fn masked_forward(weight: &Value, mask: &Value) -> Result<Value, PruneError> {
+    Ok(by_rank!(weight, weight => {
+        let fixed = weight.clone().detach();
+        fixed.clone() * mask.float()?.detach() + (weight - fixed)
+    }))
+}
+
+fn insert(graph: &mut Graph, masks: &Masks, op: &Op) -> Result<(), PruneError> {
     for (path, mask) in masks {
         let weight = value(graph, path)?;
         mask.apply(&weight)?;
@@ -48,7 +91,11 @@ pub fn insert_masks(graph: &mut Graph, masks: &Masks) -> Result<(), PruneError> 
                 None => {
                     let buffer = edit.add_parameter(&format!("{path}{SUFFIX}"), Role::Buffer, data)?;
                     let product = format!("{path}_masked");
-                    edit.insert_after(weight, &product, Op::Binary(Binary::Mul), &[weight, buffer])?;
+                    let ty = edit.graph().node(weight)?.output().clone();
+                    let product = edit.insert_after(weight, &product, op.clone(), &[weight, buffer])?;
+                    if matches!(op, Op::Custom { .. }) {
+                        edit.set_type(product, ty)?;
+                    }
                 }
             }
         }
@@ -97,12 +144,21 @@ pub fn fold_masks(graph: &mut Graph) -> Result<(), PruneError> {
     Ok(())
 }
 
+/// Whether this operation masks a parameter, if its second input is that parameter's mask.
+pub(crate) fn is_mask(op: &Op) -> bool {
+    match op {
+        Op::Binary(Binary::Mul) => true,
+        Op::Custom { name, .. } => name == STRAIGHT_THROUGH,
+        _ => false,
+    }
+}
+
 /// The product of a parameter with its mask, and the mask.
 fn mask_of(graph: &Graph, weight: NodeId) -> Option<(NodeId, NodeId)> {
     let name = format!("{}{SUFFIX}", graph.node(weight).ok()?.name());
     let buffer = graph.find(&name).ok()?;
-    let product = graph.users(buffer).find(|(_, user)| {
-        *user.op() == Op::Binary(Binary::Mul) && user.inputs() == [weight, buffer].as_slice()
-    });
+    let product = graph
+        .users(buffer)
+        .find(|(_, user)| is_mask(user.op()) && user.inputs() == [weight, buffer].as_slice());
     Some((product?.0, buffer))
 }

@@ -125,10 +125,16 @@ pub fn iterate<S: Score>(
 fn layer_shape(graph: &Graph, path: &str) -> Result<LayerShape, PruneError> {
     let id = graph.find(path)?;
     let sizes = graph.node(id)?.output().shape.at(1);
-    let outputs_first = crate::subject::readers(graph, id).iter().any(|(op, _)| matches!(op, Op::Conv(_)));
+    let outputs_first = outputs_first(graph, path)?;
     let (first, second) = (sizes.first().copied().unwrap_or(1), sizes.get(1).copied().unwrap_or(1));
     let (inputs, outputs) = if outputs_first { (second, first) } else { (first, second) };
     Ok(LayerShape { sizes, inputs, outputs })
+}
+
+/// Whether the output axis of a weight comes before the input axis, as in convolutions.
+pub(crate) fn outputs_first(graph: &Graph, path: &str) -> Result<bool, PruneError> {
+    let readers = crate::subject::readers(graph, graph.find(path)?);
+    Ok(readers.iter().any(|(op, _)| matches!(op, Op::Conv(_))))
 }
 
 #[cfg(test)]

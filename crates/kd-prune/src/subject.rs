@@ -7,8 +7,10 @@ use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use kd_graph::{Activation, Binary, Graph, GraphError, GraphModule, Kind, Node, NodeId, Op, Role, Value};
-use kd_train::{Gradients, TensorMap};
+use kd_train::Gradients;
 
+use crate::masked::is_mask;
+use crate::visit::Collect;
 use crate::{Array, Mask, Masks, PruneError};
 
 /// A loss of a network's outputs, of shape `[1]`.
@@ -179,7 +181,7 @@ impl<'a> Subject<'a> {
 pub(crate) fn readers(graph: &Graph, id: NodeId) -> Vec<(&Op, usize)> {
     let mut found = Vec::new();
     for (user, node) in graph.users(id) {
-        if *node.op() == Op::Binary(Binary::Mul) {
+        if is_mask(node.op()) {
             found.extend(readers(graph, user));
         } else {
             let inputs = node.inputs().iter().enumerate().filter(|(_, input)| **input == id);
@@ -228,7 +230,7 @@ pub(crate) fn gradients_of(
     let inputs = inputs.iter().map(on_tape).collect::<Result<Vec<_>, _>>()?;
     let loss = loss(module.run(inputs)?)?;
     let mut grads = GradientsParams::from_grads(loss.backward(), &module);
-    let mut collected = Collect { wanted: parameters, found: Ok(Arrays::new()) };
+    let mut collected = Collect::new("", |path| parameters.contains(path));
     Gradients::new(&module, &mut grads).map(&mut collected);
     let mut found = collected.found?;
     // What the loss does not depend on has no gradient.
@@ -247,26 +249,6 @@ struct Evaluate;
 impl ModuleMapper for Evaluate {
     fn map_flag(&mut self, _flag: Param<Flag>) -> Param<Flag> {
         Param::from_bool(false)
-    }
-}
-
-struct Collect<'a> {
-    wanted: &'a BTreeSet<String>,
-    found: Result<Arrays, PruneError>,
-}
-
-impl TensorMap for Collect<'_> {
-    fn map<const D: usize>(&mut self, path: &str, gradient: Tensor<D>) -> Tensor<D> {
-        if self.wanted.contains(path) {
-            match (Array::from_data(&gradient.to_data()), &mut self.found) {
-                (Ok(array), Ok(found)) => {
-                    found.insert(path.to_owned(), array);
-                }
-                (Err(error), Ok(_)) => self.found = Err(error),
-                _ => {}
-            }
-        }
-        gradient
     }
 }
 

@@ -62,6 +62,16 @@ pub trait Hook<N: Module>: Send {
         Ok(learner)
     }
 
+    /// After every hook's [`after_step`](Hook::after_step): as that one, with the optimizer, whose moments
+    /// [`map_moments`](crate::map_moments) changes by path. Shapes and identities stay.
+    ///
+    /// # Errors
+    /// Stops the run.
+    fn end_step(&mut self, time: Time, state: LearnerState<N>) -> Result<LearnerState<N>, HookError> {
+        let _ = time;
+        Ok(state)
+    }
+
     /// At the end of an epoch, before validation: may replace the model and the optimizer's state.
     ///
     /// The optimizer finds a parameter's moments by the parameter's identity: one whose shape changes needs a new identity, or moments

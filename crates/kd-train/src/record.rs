@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::ModuleOptimizer;
 use burn::store::RecordError;
-use burn::tensor::{Bool, Bytes, Int, Tensor};
+use burn::tensor::{Bool, Bytes, DType, Int, Tensor};
 use burn_pack::{Reader, Writer};
 use sha2::{Digest, Sha256};
 
@@ -35,32 +35,53 @@ pub(crate) fn reidentify<M: Module>(
         let (id, rest) = name.split_at(name.find('.').unwrap_or(name.len()));
         ids.get(&id.parse().ok()?).map(|new| format!("{new}{rest}"))
     };
-    let bytes = rewrite(optimizer.into_bytes()?, renamed, |_, old| ids.get(&old?).copied())?;
+    let bytes = rewrite(optimizer.into_bytes()?, renamed, |_, old| ids.get(&old?).copied(), |_| ())?;
     Ok((module, optimizer.from_bytes(Bytes::from_bytes_vec(bytes))?))
 }
 
 /// The module's record as burnpack, in the order of its paths.
 pub(crate) fn module_bytes<M: Module>(module: M) -> Result<Vec<u8>, RecordError> {
     let same = |name: &str| Some(name.to_owned());
-    rewrite(module.into_record().into_bytes()?, same, |name, _| Some(identity(name)))
+    rewrite(module.into_record().into_bytes()?, same, |name, _| Some(identity(name)), |_| ())
 }
 
 /// The optimizer's state as burnpack, in the order of its entries.
 pub(crate) fn optimizer_bytes(optimizer: &ModuleOptimizer) -> Result<Vec<u8>, RecordError> {
-    rewrite(optimizer.into_bytes()?, |name| Some(name.to_owned()), |_, id| id)
+    rewrite(optimizer.into_bytes()?, |name| Some(name.to_owned()), |_, id| id, |_| ())
 }
 
-/// The same entries sorted by name, renamed by `name`, or left out where that gives none, with the identities that `id` gives.
+/// An entry's tensor.
+pub(crate) struct Content<'a> {
+    /// The parameter that it belongs to.
+    pub(crate) id: Option<u64>,
+    pub(crate) dtype: DType,
+    pub(crate) shape: &'a [usize],
+    pub(crate) bytes: &'a mut [u8],
+}
+
+/// The optimizer with other numbers in its tensors.
+pub(crate) fn with_contents(
+    optimizer: ModuleOptimizer,
+    change: impl FnMut(Content<'_>),
+) -> Result<ModuleOptimizer, RecordError> {
+    let bytes = rewrite(optimizer.into_bytes()?, |name| Some(name.to_owned()), |_, id| id, change)?;
+    optimizer.from_bytes(Bytes::from_bytes_vec(bytes))
+}
+
+/// The same entries sorted by name, renamed by `name`, or left out where that gives none, with the identities that `id` gives and what
+/// `change` makes of their bytes.
 fn rewrite(
     bytes: Bytes,
     name: impl Fn(&str) -> Option<String>,
     id: impl Fn(&str, Option<u64>) -> Option<u64>,
+    mut change: impl FnMut(Content<'_>),
 ) -> Result<Vec<u8>, RecordError> {
     let reader = Reader::from_bytes(bytes)?;
     let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
     let mut parts = Vec::new();
     for tensor in reader.into_tensors()? {
-        let (old, dtype, shape, old_id, bytes) = tensor.into_parts()?;
+        let (old, dtype, shape, old_id, mut bytes) = tensor.into_parts()?;
+        change(Content { id: old_id, dtype, shape: &shape, bytes: &mut bytes });
         parts.extend(name(&old).map(|name| (name, dtype, shape, old_id, bytes)));
     }
     parts.sort_by(|(a, ..), (b, ..)| a.cmp(b));

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use kd_core::{Batch, Network, Replay, Taps, Value};
+use kd_core::{Batch, Network, Replay, Taps, Time, Value};
 use kd_data::{Loaded, mix};
 
 use crate::batch::HostBatch;
 use crate::checkpoint::Exact;
 use crate::error::RunError;
 use crate::fit::{Fit, Purpose};
-use crate::hook::failed;
+use crate::hook::{LearnerState, failed};
 use crate::learner::Gradients;
 use crate::replay::{Replayed, replayed};
 
@@ -97,10 +97,25 @@ impl<N: Network> Fit<'_, N> {
             let changed = hook.after_step(time, self.learner);
             self.learner = changed.map_err(failed(hook.as_ref()))?;
         }
+        self = self.end_step_hooks(time)?;
         self.state.step += 1;
         self.state.step_in_epoch += 1;
         clock.samples += samples;
         self.run.progress.step(samples, loss);
+        Ok(self)
+    }
+
+    /// Lets the hooks change weights and moments together.
+    fn end_step_hooks(mut self, time: Time) -> Result<Self, RunError> {
+        let mut state =
+            LearnerState { learner: self.learner, optimizer: self.optimizer, restart_best: false };
+        for hook in &mut self.run.hooks {
+            state = hook.end_step(time, state).map_err(failed(hook.as_ref()))?;
+        }
+        (self.learner, self.optimizer) = (state.learner, state.optimizer);
+        if state.restart_best {
+            (self.state.best, self.best) = (None, None);
+        }
         Ok(self)
     }
 
@@ -175,7 +190,7 @@ impl<N: Network> Fit<'_, N> {
 pub(crate) fn batch<'a, I>(
     ready: &'a Ready<I>,
     student: &'a Taps,
-    time: kd_core::Time,
+    time: Time,
     replay: Option<&'a dyn Replay>,
 ) -> Batch<'a> {
     Batch { student, teachers: &ready.teachers, target: &ready.target, ids: &ready.ids, time, replay }

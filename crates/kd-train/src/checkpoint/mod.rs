@@ -94,6 +94,8 @@ impl Checkpoints {
         let failed = |source| CheckpointError::Io { path: self.folder.clone(), source };
         fs::create_dir_all(&self.folder).map_err(failed)?;
         let temporary = unfinished(&self.folder).map_err(failed)?;
+        // Those of a checkpoint that the run was resumed from.
+        state.files.clear();
         for (name, bytes) in contents {
             files::write(&temporary.path().join(name), bytes).map_err(failed)?;
             state.files.insert((*name).to_owned(), sha256(bytes));

@@ -1,4 +1,4 @@
-//! Dynamic network surgery: what was pruned by mistake is spliced back.
+//! When a mask changes: two thresholds, and how likely an update is.
 
 use serde::{Deserialize, Serialize};
 
