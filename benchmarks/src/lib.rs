@@ -2,6 +2,7 @@
 
 mod compare;
 mod peer;
+pub mod sparse;
 mod training;
 
 use std::io::IsTerminal;

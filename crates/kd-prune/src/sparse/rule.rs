@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(masks["a"].kept() + masks["b"].kept(), 6);
         assert!(masks["b"].kept() > masks["a"].kept());
         // Two went instead of one.
-        let SparseRule::Dsr(adapted) = rule else { panic!("the rule is another one") };
-        assert_eq!(adapted.threshold, 0.125);
+        let halved = DsrThreshold { threshold: 0.125, target: 1, tolerance: 0.1 };
+        assert_eq!(rule, SparseRule::Dsr(halved));
     }
 }

@@ -81,7 +81,9 @@ fn transposable(scores: &Array, [a, b]: [usize; 2]) -> Result<Mask, PruneError> 
     let size = |axis: usize| scores.shape().get(axis).copied().unwrap_or(1);
     let patterns = patterns();
     let mut keep = vec![false; scores.len()];
-    let is_corner = |flat: &usize| flat / step_a % size(a) % 4 == 0 && flat / step_b % size(b) % 4 == 0;
+    let is_corner = |flat: &usize| {
+        (flat / step_a % size(a)).is_multiple_of(4) && (flat / step_b % size(b)).is_multiple_of(4)
+    };
     for corner in (0..scores.len()).filter(is_corner) {
         let places: Vec<usize> = (0..16).map(|i| corner + i / 4 * step_a + i % 4 * step_b).collect();
         let of = |pattern: &u16| -> f32 {

@@ -118,7 +118,7 @@ fn networks_pruned_before_training_learn_with_what_is_left() {
         let run = folder.path().join(format!("{method:?}"));
         let outcome = common::fit(&run, &optimizers()[1], student, watched, None).unwrap();
         let losses: Vec<f64> = outcome.records.iter().map(|record| record.loss).collect();
-        assert!(losses[2] < 0.98 * losses[0], "{method:?}: {losses:?}");
+        assert!(losses[2] < losses[1] && losses[1] < losses[0], "{method:?}: {losses:?}");
     }
     let blind = Subject::new(&graph, &device);
     assert!(matches!(AtInitialisation::Snip.masks(&blind, 0.5), Err(PruneError::NoLoss { .. })));
