@@ -10,6 +10,16 @@
 //! | allocation | [`Allocation`]: uniform, global, Erdős–Rényi, per layer; [`Limits`]: rounding, ties, at least one, multiples; [`Budget`]: until so many MACs, parameters, bytes or milliseconds are left |
 //! | schedule | [`Schedule`]: one shot, iterative, polynomial, cosine |
 //!
+//! Systems that train in a [`Run`](kd_train::Run) as hooks, each saved with the run and resumed bit for bit:
+//!
+//! | System | What |
+//! |---|---|
+//! | magnitude pruning with retraining, gradual pruning | [`GradualPruning`] with [`Schedule::OneShot`], [`Schedule::Iterative`] or [`Schedule::Polynomial`] |
+//! | SNIP, GraSP, SynFlow at initialisation; 2:4 | masks by [`AtInitialisation`] or [`two_of_four`], kept by [`KeepMasks`] |
+//! | SET, RigL, SNFS, DSR | [`SparseTraining`] with a [`SparseRule`] |
+//! | dynamic network surgery | [`Surgery`] on a graph with [`insert_straight_through_masks`] |
+//! | lottery tickets | [`LotteryTicket`], [`Snapshot`], [`instability`] |
+//!
 //! Weights are masked by nodes of the graph ([`insert_masks`]) and kept at exactly zero by a hook ([`KeepMasks`]); channels are removed physically, by a
 //! [`PrunePlan`] that can be saved and replayed.
 
