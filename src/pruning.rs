@@ -16,7 +16,7 @@ mod study;
 
 pub use channels::Channels;
 pub use magnitude::MagnitudePruning;
-pub use method::{Method, Net, PruneMethod, Pruned, ToPrune};
+pub use method::{Method, Net, PRUNE_METHODS, PruneMethod, PruneMethodInfo, Pruned, ToPrune};
 pub use recovery::Recovery;
 pub use settings::PruneSettings;
 pub use study::{PrunedNetwork, prune, zoo_graph};

@@ -77,7 +77,9 @@ fn a_recipe_that_is_not_there_and_a_device_that_is_none_exit_with_2() {
 #[test]
 fn lists_have_a_line_each_and_the_same_rows_as_json() {
     let folder = tempdir().unwrap();
-    for (what, name) in [("losses", "soft-targets"), ("models", "lenet5"), ("datasets", "digits")] {
+    for (what, name) in
+        [("losses", "soft-targets"), ("models", "lenet5"), ("datasets", "digits"), ("pruning", "channels")]
+    {
         let text = stdout(kd(folder.path(), &["list", what]));
         let json: serde_json::Value =
             serde_json::from_str(&stdout(kd(folder.path(), &["list", what, "--json"]))).unwrap();

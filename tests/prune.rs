@@ -4,8 +4,10 @@
 mod common;
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use common::{kd, stderr, stdout};
+use common::{command, kd, stderr, stdout};
 use kd::graph::Graph;
 use tempfile::tempdir;
 
@@ -153,4 +155,35 @@ fn input_that_is_wrong_is_refused_in_a_line_and_leaves_no_files() {
     let text = stderr(&kd(folder.path(), &arguments));
     assert!(text.contains("`conv1.wieght`") && text.contains("`conv1.weight`"), "{text}");
     assert_eq!(std::fs::read(folder.path().join("recipe.toml")).unwrap(), original);
+}
+
+#[test]
+fn a_study_that_is_killed_between_training_and_recovery_resumes_to_the_same_networks() {
+    let folder = tempdir().unwrap();
+    recipe(folder.path(), RECIPE);
+    stdout(kd(folder.path(), &["prune", "recipe.toml", "-q", "--out", "whole"]));
+    let arguments = ["prune", "recipe.toml", "-q", "--out", "killed"];
+    let mut child =
+        command(folder.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // The dense network is trained, and the first pass of recovery has begun.
+    let begun = folder.path().join("killed/pruned--distilled--pass-1-seed-0");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !begun.exists() {
+        assert!(child.try_wait().unwrap().is_none() && Instant::now() < deadline, "it did not get there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    stdout(kd(folder.path(), &["prune", "recipe.toml", "-q", "--out", "killed", "--resume"]));
+    for file in [
+        "plan-seed-0.json",
+        "pruned-seed-0.json",
+        "pruned-seed-0.safetensors",
+        "dense-seed-0/student.safetensors",
+        "pruned--distilled-seed-0/student.safetensors",
+        "same-size-from-scratch-seed-0/student.safetensors",
+    ] {
+        let read = |run: &str| std::fs::read(folder.path().join(run).join(file)).unwrap();
+        assert!(read("whole") == read("killed"), "{file} differs");
+    }
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use kd::core::losses::METHODS;
 use kd::models::MODELS;
+use kd::pruning::PRUNE_METHODS;
 use serde::Serialize;
 
 use super::{say, say_json};
@@ -26,6 +27,8 @@ enum What {
     Models,
     /// Datasets for `data.name`.
     Datasets,
+    /// Methods for `prune.method`.
+    Pruning,
 }
 
 /// A row of any list.
@@ -62,6 +65,7 @@ fn rows(what: What) -> Result<Vec<Row>> {
     Ok(match what {
         What::Losses => METHODS.iter().map(|m| row(m.name, m.summary, m.paper, Some(m.weight))).collect(),
         What::Models => MODELS.iter().map(|m| row(m.name, m.summary, m.paper, None)).collect(),
+        What::Pruning => PRUNE_METHODS.iter().map(|m| row(m.name, m.summary, m.paper, None)).collect(),
         What::Datasets => {
             kd::data::manifests()?.iter().map(|m| row(&m.name, &m.summary, &m.homepage, None)).collect()
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use kd::graph::Graph;
 use kd::models::InputShape;
 use kd::program::{Common, Program};
-use kd::prune::{Budget, ChannelPruner, CostChange, PrunePlan, Stopwatch};
+use kd::prune::{Budget, ChannelPruner, CostChange, PrunePlan, SlimTarget, Stopwatch};
 use kd::pruning::PruneMethod;
 use kd::recipe::{Recipe, RecipeError};
 
@@ -71,10 +71,13 @@ fn recipe(program: &Program, options: &Options) -> Result<()> {
         bail!(RecipeError::Unused { table: "teacher", advice });
     }
     if let Some(target) = options.target {
-        let PruneMethod::Channels(method) = &mut settings.method else {
-            bail!(RecipeError::Unused { table: "prune", advice: "--target needs `method = \"channels\"`" });
-        };
-        method.target = target;
+        match &mut settings.method {
+            PruneMethod::Channels(method) => method.target = target,
+            PruneMethod::NetworkSlimming(method) => method.targets = vec![SlimTarget::Budget(target)],
+            _ => {
+                bail!("--target is for methods that remove channels; this recipe's has a sparsity of its own")
+            }
+        }
     }
     let settings = settings.clone();
     let mut study = recipe_options.study(program, &recipe)?;

@@ -61,7 +61,7 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SeedResult {
-    /// The seed; none for a network that was not trained here.
+    /// The seed; none for a network that was neither trained here nor made of one that was.
     pub seed: Option<u64>,
     /// The run's folder, within the study's.
     pub folder: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! `method = "channels"`: whole channels by their weights, until a budget is met.
 
+use burn::tensor::Device;
 use kd_graph::Graph;
 use kd_prune::{
     Allocation, Budget, ChannelImportance, ChannelLimits, ChannelNorm, ChannelPruner, Limits, PruneError,
@@ -107,6 +108,7 @@ impl Method for Channels {
     fn sensitivity(
         &self,
         graph: &Graph,
+        _device: &Device,
         sparsities: &[f64],
         measure: &mut dyn FnMut(&Graph) -> Result<f64, StudyError>,
     ) -> Result<Sensitivity, StudyError> {

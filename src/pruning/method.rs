@@ -25,6 +25,36 @@ pub enum PruneMethod {
     Magnitude(MagnitudePruning),
 }
 
+/// A row of [`PRUNE_METHODS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PruneMethodInfo {
+    /// How a recipe writes it.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+}
+
+/// Every method that a recipe can name.
+pub const PRUNE_METHODS: &[PruneMethodInfo] = &[
+    PruneMethodInfo {
+        name: "network-slimming",
+        summary: "channels whose normalisation scales an L1 term drives to zero, in passes",
+        paper: "Liu et al., 2017, arXiv:1708.06519",
+    },
+    PruneMethodInfo {
+        name: "channels",
+        summary: "channels by the norm of all weights they go through, until a budget is met",
+        paper: "Fang et al., 2023, arXiv:2301.12900",
+    },
+    PruneMethodInfo {
+        name: "magnitude",
+        summary: "single weights by their size, with retraining",
+        paper: "Han et al., 2015, arXiv:1506.02626",
+    },
+];
+
 impl PruneMethod {
     /// The method behind the name.
     pub fn method(&self) -> &dyn Method {
@@ -79,10 +109,11 @@ pub trait Method {
     fn sensitivity(
         &self,
         graph: &Graph,
+        device: &Device,
         sparsities: &[f64],
         measure: &mut dyn FnMut(&Graph) -> Result<f64, StudyError>,
     ) -> Result<Sensitivity, StudyError> {
-        let subject = Subject::new(graph, &Device::default());
+        let subject = Subject::new(graph, device);
         let scores =
             subject.weights()?.into_iter().map(|(path, weight)| (path, weight.map(f32::abs))).collect();
         Sensitivity::of_weights(&subject, &scores, &kd_prune::Structure::Element, sparsities, true, measure)
@@ -159,4 +190,17 @@ impl Pruned {
 /// A graph as a network of its own: clones of a module share running statistics, so every run gets a new one.
 pub(super) fn network(graph: &Graph, like: &GraphModule) -> Result<Net, PruneError> {
     Ok(like.rebuilt(graph.clone())?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_table_names_every_method_there_is() {
+        let error = toml::from_str::<PruneMethod>("method = \"none\"").unwrap_err().to_string();
+        let known: Vec<_> = error.split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, PRUNE_METHODS.iter().map(|method| method.name).collect::<Vec<_>>(), "{error}");
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn analyse(
     let device = study.device().clone();
     let mut measure =
         |graph: &Graph| accuracy(graph, like, &validation, settings.sensitivity_images, &device);
-    let found = method.sensitivity(graph, &settings.sensitivity, &mut measure)?;
+    let found = method.sensitivity(graph, &device, &settings.sensitivity, &mut measure)?;
     study.add_sweep(sweep(&found));
     Ok(Some(found))
 }

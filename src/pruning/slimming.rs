@@ -1,5 +1,6 @@
 //! `method = "network-slimming"`: channels whose normalisation scales an L1 term drives to zero.
 
+use burn::tensor::Device;
 use kd_graph::Graph;
 use kd_prune::{
     ChannelImportance, ChannelNorm, Exactness, NetworkSlimming, PruneError, Sensitivity, SlimTarget,
@@ -57,6 +58,7 @@ impl Method for NetworkSlimming {
     fn sensitivity(
         &self,
         graph: &Graph,
+        _device: &Device,
         sparsities: &[f64],
         measure: &mut dyn FnMut(&Graph) -> Result<f64, StudyError>,
     ) -> Result<Sensitivity, StudyError> {

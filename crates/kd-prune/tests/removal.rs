@@ -281,3 +281,17 @@ fn what_is_left_trains_a_step_and_gives_the_same_outputs_in_a_fresh_process() {
         assert_eq!(there, logits(&trained, &batch), "{name}");
     }
 }
+
+#[test]
+fn a_group_that_would_vanish_and_a_position_that_must_stay_are_refused() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let graph = drawn("lenet5-tenth", &mut rng);
+    let dependencies = graph.dependencies();
+    let first = dependencies.groups_of("conv1.weight", 0).unwrap()[0];
+    let all = (0..first.len()).map(|index| first.position(index));
+    let error = PrunePlan::new(&graph, all).unwrap_err().to_string();
+    assert!(error.contains("nothing would be left") && error.contains("keep at least one"), "{error}");
+    let last = dependencies.groups_of("fc2.weight", 1).unwrap()[0];
+    let error = PrunePlan::new(&graph, [last.position(0)]).unwrap_err().to_string();
+    assert!(error.contains("`fc2.weight`") && error.contains("output"), "{error}");
+}
