@@ -3,6 +3,7 @@
 mod compare;
 mod peer;
 pub mod sparse;
+mod shrink;
 mod training;
 
 use std::io::IsTerminal;
@@ -17,6 +18,7 @@ use kd_train::HostBatch;
 
 pub use compare::{Candidate, Comparison};
 pub use peer::Peer;
+pub use shrink::{Conditions, Net, Shrink, With, percent};
 pub use training::{graph, input_shape, summary, training};
 
 /// Opens a dataset without downloading anything.
