@@ -42,8 +42,9 @@ impl PrunePlan {
     /// $$b_o \leftarrow b_o + \sum_c r_c \sum_k w_{o c k}$$
     ///
     /// in its bias, or takes it off the running mean of the normalisation behind it. What a channel gives is found by running the network on
-    /// two inputs with the scales at zero, so that it does not matter what lies between: poolings, reshapes, sums. For a linear layer, and a convolution
-    /// without zero padding, the result computes exactly what zero scales do. `device` is where the network is run.
+    /// two inputs, as it is and with the scales at zero, so that it does not matter what lies between: poolings, reshapes, sums. For a linear layer,
+    /// and a convolution without zero padding, the result computes exactly what the network did with channels that are constant as it is (all
+    /// weights of the filter are zero, say), and with zero scales for the others. `device` is where the network is run.
     ///
     /// # Errors
     /// As [`apply`](Self::apply), and [`PruneError::Run`] when the network can't be run.
@@ -64,15 +65,15 @@ impl PrunePlan {
         let taps: Vec<NodeId> =
             readers.iter().flat_map(|(_, _, reader, _)| [reader.source, reader.weight]).collect();
         let silent = without_scales(graph, &removed)?;
-        let [first, second] = [0, 1].map(|which| responses(&silent, device, &taps, which));
-        let (first, second) = (first?, second?);
+        let as_it_is = Responses::of(graph, device, &taps)?;
+        let silenced = Responses::of(&silent, device, &taps)?;
         let mut report = Vec::new();
-        for ((id, node, reader, channels), (one, other)) in
-            readers.into_iter().zip(first.chunks_exact(2).zip(second.chunks_exact(2)))
-        {
-            let ([source, weight], [again, _]) = (one, other) else { continue };
+        for (index, (id, node, reader, channels)) in readers.into_iter().enumerate() {
+            let (source, weight) = (2 * index, 2 * index + 1);
             let outputs = lost(reader.weight, reader.outputs);
-            let (shift, constant) = reader.shift(source, again, weight, &channels)?;
+            let found = [&as_it_is, &silenced].map(|responses| responses.constants(source, reader.channels));
+            let Some(weight) = as_it_is.first.get(weight) else { continue };
+            let (shift, constant) = reader.shift(&found, weight, &channels);
             let kept: Vec<f32> = shift
                 .iter()
                 .enumerate()
@@ -127,44 +128,56 @@ impl Reader {
         })
     }
 
-    /// What every output gets from some channels, and whether these are constant.
-    fn shift(
-        &self,
-        source: &Array,
-        again: &Array,
-        weight: &Array,
-        channels: &[usize],
-    ) -> Result<(Vec<f32>, bool), PruneError> {
-        let axis = self.channels.unwrap_or(source.shape().len().saturating_sub(1));
+    /// What every output gets from some channels, and whether all of these are constant: as the network is, or else with zero scales.
+    fn shift(&self, found: &[Vec<Option<f64>>; 2], weight: &Array, channels: &[usize]) -> (Vec<f32>, bool) {
+        let constant = |channel: usize| found.iter().find_map(|found| *found.get(channel)?);
+        let all = channels.iter().all(|channel| constant(*channel).is_some());
+        let size = weight.shape().get(self.inputs).copied().unwrap_or(0);
+        let gives =
+            |channel| if channels.contains(&channel) { constant(channel).unwrap_or(0.0) } else { 0.0 };
+        let gives: Vec<f64> = (0..size).map(gives).collect();
+        let mut shift = vec![0.0f64; weight.shape().get(self.outputs).copied().unwrap_or(0)];
+        let along = |axis| weight.along(axis).into_iter().flatten();
+        for ((input, output), w) in along(self.inputs).zip(along(self.outputs)).zip(weight.values()) {
+            if let (Some(constant), Some(sum)) = (gives.get(input), shift.get_mut(output)) {
+                *sum += f64::from(*w) * constant;
+            }
+        }
+        (shift.into_iter().map(|shift| shift as f32).collect(), all)
+    }
+}
+
+/// What some nodes compute in evaluation on two inputs.
+pub(crate) struct Responses {
+    pub first: Vec<Array>,
+    pub second: Vec<Array>,
+}
+
+impl Responses {
+    pub(crate) fn of(graph: &Graph, device: &Device, taps: &[NodeId]) -> Result<Self, PruneError> {
+        let [first, second] = [0, 1].map(|which| responses(graph, device, taps, which));
+        Ok(Self { first: first?, second: second? })
+    }
+
+    /// The value of every index of an axis (the last one, if none is named) of a node, where that is the same everywhere.
+    pub(crate) fn constants(&self, tap: usize, axis: Option<usize>) -> Vec<Option<f64>> {
+        let (Some(first), Some(second)) = (self.first.get(tap), self.second.get(tap)) else {
+            return Vec::new();
+        };
+        let axis = axis.unwrap_or(first.shape().len().saturating_sub(1));
         let mut range =
-            vec![(f32::INFINITY, f32::NEG_INFINITY); source.shape().get(axis).copied().unwrap_or(0)];
-        for values in [source, again] {
-            let along = values.along(axis).into_iter().flatten();
-            for (channel, value) in along.zip(values.values()) {
-                if let Some((low, high)) = range.get_mut(channel) {
+            vec![(f32::INFINITY, f32::NEG_INFINITY); first.shape().get(axis).copied().unwrap_or(0)];
+        for values in [first, second] {
+            for (index, value) in values.along(axis).into_iter().flatten().zip(values.values()) {
+                if let Some((low, high)) = range.get_mut(index) {
                     (*low, *high) = (low.min(*value), high.max(*value));
                 }
             }
         }
-        let constant = |(low, high): &(f32, f32)| high - low <= CONSTANT * high.abs().max(1.0);
-        let all = channels.iter().filter_map(|channel| range.get(*channel)).all(constant);
-        let constants: Vec<f64> = range
-            .iter()
-            .enumerate()
-            .map(|(channel, range)| match channels.contains(&channel) && constant(range) {
-                true => f64::from(0.5 * (range.0 + range.1)),
-                false => 0.0,
-            })
-            .collect();
-        let outputs = weight.shape().get(self.outputs).copied().unwrap_or(0);
-        let mut shift = vec![0.0f64; outputs];
-        let along = |axis| weight.along(axis).into_iter().flatten();
-        for ((input, output), w) in along(self.inputs).zip(along(self.outputs)).zip(weight.values()) {
-            if let (Some(constant), Some(sum)) = (constants.get(input), shift.get_mut(output)) {
-                *sum += f64::from(*w) * constant;
-            }
-        }
-        Ok((shift.into_iter().map(|shift| shift as f32).collect(), all))
+        let constant = |(low, high): (f32, f32)| {
+            (high - low <= CONSTANT * high.abs().max(1.0)).then_some(0.5 * (f64::from(low) + f64::from(high)))
+        };
+        range.into_iter().map(constant).collect()
     }
 }
 
@@ -246,7 +259,7 @@ fn input(node: &Node, data: TensorData, device: &Device) -> Result<Value, PruneE
 }
 
 /// Adds numbers to a layer's bias, or takes them off the mean of the normalisation behind it. False if there is neither place.
-fn add_to_bias(graph: &mut Graph, layer: NodeId, shift: &[f32]) -> Result<bool, PruneError> {
+pub(crate) fn add_to_bias(graph: &mut Graph, layer: NodeId, shift: &[f32]) -> Result<bool, PruneError> {
     let node = graph.node(layer)?.clone();
     let alone = |graph: &Graph, id: NodeId| graph.users(id).count() == 1 && graph.value(id).is_some();
     let changed = |graph: &Graph, id: NodeId, sign: f32| -> Result<TensorData, PruneError> {

@@ -154,15 +154,26 @@ pub fn least_squares(
     y: &[f64],
     outputs: usize,
 ) -> Result<(Vec<f64>, Vec<f64>), PruneError> {
-    let (mut weights, mut intercepts) = (Vec::new(), Vec::new());
     let rows = y.len() / outputs.max(1);
+    let first: Vec<f64> = y.iter().step_by(outputs.max(1)).copied().collect();
+    let (z, _) = centred(x, &first, columns)?;
+    let n = rows as f64;
+    let (mut gram, mut targets) = (vec![0.0; columns * columns], vec![0.0; columns * outputs]);
+    for (row, responses) in z.chunks_exact(columns).zip(y.chunks_exact(outputs)) {
+        let lines = gram.chunks_exact_mut(columns).zip(targets.chunks_exact_mut(outputs));
+        for (a, (line, targets)) in row.iter().zip(lines) {
+            line.iter_mut().zip(row).for_each(|(sum, b)| *sum += a * b / n);
+            targets.iter_mut().zip(responses).for_each(|(sum, y)| *sum += a * y / n);
+        }
+    }
+    let solution = solved(gram, targets, columns, outputs);
+    let (mut weights, mut intercepts) = (Vec::with_capacity(columns * outputs), Vec::with_capacity(outputs));
+    let mut means = vec![0.0; columns];
+    x.chunks_exact(columns).for_each(|row| means.iter_mut().zip(row).for_each(|(mean, x)| *mean += x / n));
     for output in 0..outputs {
-        let response: Vec<f64> = y.iter().skip(output).step_by(outputs).copied().collect();
-        let (z, centred_y) = centred(x, &response, columns)?;
-        let normal = Descent::of(&z, &centred_y, columns);
-        let w = solved(normal.gram, normal.target);
-        let fitted: f64 = x.chunks_exact(columns).map(|row| dot(row, &w)).sum::<f64>() / rows as f64;
-        intercepts.push(response.iter().sum::<f64>() / rows as f64 - fitted);
+        let w: Vec<f64> = solution.iter().skip(output).step_by(outputs).copied().collect();
+        let mean = y.iter().skip(output).step_by(outputs).sum::<f64>() / n;
+        intercepts.push(mean - dot(&means, &w));
         weights.extend(w);
     }
     Ok((weights, intercepts))
@@ -172,9 +183,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Solves a symmetric positive system by elimination with the largest diagonal first; unknowns without pivot are 0.
-fn solved(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Vec<f64> {
-    let n = right.len();
+/// Solves a symmetric positive system of `n` unknowns for `m` right-hand sides, the columns of `right`, by elimination with the largest diagonal first;
+/// unknowns without pivot are 0.
+fn solved(mut matrix: Vec<f64>, mut right: Vec<f64>, n: usize, m: usize) -> Vec<f64> {
     let largest = (0..n).filter_map(|i| matrix.get(i * n + i)).fold(0.0f64, |m, d| m.max(*d));
     let mut order = Vec::new();
     let mut open: Vec<usize> = (0..n).collect();
@@ -187,19 +198,25 @@ fn solved(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Vec<f64> {
         }
         open.swap_remove(place);
         order.push(pivot);
+        let (line, sides) = (matrix[pivot * n..][..n].to_vec(), right[pivot * m..][..m].to_vec());
         for &row in &open {
             let factor = matrix[row * n + pivot] / diagonal;
-            for column in 0..n {
-                matrix[row * n + column] -= factor * matrix[pivot * n + column];
-            }
-            right[row] -= factor * right[pivot];
+            matrix[row * n..][..n].iter_mut().zip(&line).for_each(|(entry, pivot)| *entry -= factor * pivot);
+            right[row * m..][..m].iter_mut().zip(&sides).for_each(|(entry, pivot)| *entry -= factor * pivot);
         }
     }
-    let mut solution = vec![0.0; n];
+    let mut solution = vec![0.0; n * m];
     for &pivot in order.iter().rev() {
         // Entries of columns that were eliminated earlier are not used: their unknowns come later in this loop, and are still 0.
-        let rest = dot(&matrix[pivot * n..pivot * n + n], &solution);
-        solution[pivot] = (right[pivot] - rest) / matrix[pivot * n + pivot];
+        let mut rest = right[pivot * m..][..m].to_vec();
+        for (entry, known) in matrix[pivot * n..][..n].iter().zip(solution.chunks_exact(m.max(1))) {
+            rest.iter_mut().zip(known).for_each(|(rest, known)| *rest -= entry * known);
+        }
+        let diagonal = matrix[pivot * n + pivot];
+        solution[pivot * m..][..m]
+            .iter_mut()
+            .zip(rest)
+            .for_each(|(unknown, rest)| *unknown = rest / diagonal);
     }
     solution
 }

@@ -38,6 +38,7 @@ mod hard_concrete;
 mod keep_masks;
 mod lasso;
 mod lottery;
+mod lasso_pruning;
 mod mask;
 mod masked;
 mod network_slimming;
@@ -45,6 +46,7 @@ mod optimizer;
 mod plan;
 mod pruner;
 mod remove_channels;
+mod sampled_layer;
 mod schedule;
 mod score;
 mod select;
@@ -52,12 +54,15 @@ mod sensitivity;
 mod shrink;
 mod slimming;
 mod sparse;
+mod sparsify_groups;
+mod stochastic;
 mod stored;
 mod structure;
 mod subject;
 mod surgery;
 mod visit;
 mod zero_branches;
+mod zeros;
 
 pub use absorb::{Absorbed, Exactness};
 pub use allocation::{Allocation, ErdosRenyi, LayerScores, LayerShape, Limits};
@@ -74,6 +79,7 @@ pub use hard_concrete::{HardConcrete, l0_penalty};
 pub use keep_masks::KeepMasks;
 pub use lasso::{lasso, lasso_channels, least_squares};
 pub use lottery::{Instability, LotteryTicket, Snapshot, TicketRound, between, instability, rewound};
+pub use lasso_pruning::{LassoLayer, LassoPruning};
 pub use mask::{Mask, Masks};
 pub use masked::{fold_masks, insert_masks, insert_straight_through_masks, mask_kernels, masks_of};
 pub use network_slimming::{NetworkSlimming, SlimPass, SlimStage, SlimTarget, slim_within};
@@ -94,6 +100,11 @@ pub use sparse::{
     Anneal, DropFraction, DropGrow, DsrThreshold, SparseRule, SparseTraining, SparseTrainingSettings,
     SparseView, redistribute, regrow,
 };
+pub use sparsify_groups::{SparsifyGroups, WeightGroup, zero_small_groups};
+pub use stochastic::{
+    AscendMultipliers, ClampGates, GateKernel, GateRule, Gates, L0Penalty, NoiseKernel, SizeLagrangian,
+    VariationalPenalty, factorise, fold_gates, fold_noise, insert_gates, insert_noise, stochastic_kernels,
+};
 pub use stored::StoredSize;
 pub use structure::{
     MaskSearch, Pooling, Structure, Units, n_of_m, n_of_m_square, transposable_two_of_four, two_of_four,
@@ -101,3 +112,4 @@ pub use structure::{
 pub use subject::{Arrays, Subject};
 pub use surgery::{Moments, Surgery, SurgerySettings, Thresholds, UpdateProbability};
 pub use zero_branches::remove_zero_branches;
+pub use zeros::{plan_zeros, remove_constant_branches, zero_positions};

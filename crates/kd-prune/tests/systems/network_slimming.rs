@@ -1,10 +1,9 @@
 //! Network slimming in runs, and what becomes of the shifts of removed channels.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::{
+    apart, fit, hard, logits, network, perceptron, residual, serial, settings, shaken, trained,
+};
 use burn::tensor::{Device, TensorData};
-use common::{apart, fit, hard, logits, network, perceptron, residual, settings, shaken, trained};
 use kd_graph::{Graph, Kernels, Op};
 use kd_prune::{
     Budget, Exactness, NetworkSlimming, PruneError, PrunePlan, SlimStage, SlimTarget, SparsifyScales,
@@ -30,6 +29,7 @@ fn silent(mut graph: Graph, plan: &PrunePlan) -> Graph {
 
 #[test]
 fn a_perceptron_takes_the_shifts_of_removed_units_into_biases_and_means_exactly() {
+    let _serial = serial();
     let graph = shaken(perceptron(1));
     let (plan, report) = slim(&graph, 0.5).unwrap();
     assert!(report.lost_shift > 0.1, "{report:?}");
@@ -46,6 +46,7 @@ fn a_perceptron_takes_the_shifts_of_removed_units_into_biases_and_means_exactly(
 
 #[test]
 fn a_residual_network_says_where_padding_hides_a_shift_and_is_exact_where_it_does_not() {
+    let _serial = serial();
     let graph = shaken(residual(2));
     let (plan, _) = slim(&graph, 0.6).unwrap();
     let (small, absorbed) = plan.absorb(&graph, &Device::flex()).unwrap();
@@ -62,6 +63,7 @@ fn a_residual_network_says_where_padding_hides_a_shift_and_is_exact_where_it_doe
 
 #[test]
 fn a_channel_that_is_still_alive_is_reported_as_lost() {
+    let _serial = serial();
     // Without normalisation there is no scale: what a removed unit gave varies with the input.
     let graph = perceptron(3);
     let unit = graph.dependencies().groups_of("fc1.weight", 1).unwrap()[0].position(0);
@@ -80,6 +82,7 @@ fn a_channel_that_is_still_alive_is_reported_as_lost() {
 
 #[test]
 fn a_budget_is_met_with_the_smallest_scales() {
+    let _serial = serial();
     let graph = shaken(perceptron(1));
     let (plan, report) =
         slim_within(&graph, Budget::Parameters(0.4.into()), &Stopwatch::new(&Device::flex())).unwrap();
@@ -99,15 +102,15 @@ fn a_budget_is_met_with_the_smallest_scales() {
 
 #[test]
 fn the_penalty_drives_scales_down_and_a_killed_run_continues_bit_for_bit() {
-    let _serial = common::serial();
+    let _serial = serial();
     let graph = perceptron(4);
     let paths = || batch_norm_scales(&graph).unwrap().into_keys();
     let settings = settings(OptimizerKind::Sgd, 2);
-    let hook = || -> Vec<Box<dyn kd_train::Hook<common::Net>>> {
+    let hook = || -> Vec<Box<dyn kd_train::Hook<crate::common::Net>>> {
         vec![Box::new(SparsifyScales::new(0.05, paths()).unwrap())]
     };
     let net = network(&graph, &Kernels::new());
-    let sparse = common::resumes_bit_for_bit(&settings, hard, hook, &net);
+    let sparse = crate::common::resumes_bit_for_bit(&settings, hard, hook, &net);
     let sum = |graph: &Graph| -> f32 {
         batch_norm_scales(graph).unwrap().values().flat_map(|scales| scales.values().to_vec()).sum()
     };
@@ -119,7 +122,7 @@ fn the_penalty_drives_scales_down_and_a_killed_run_continues_bit_for_bit() {
 
 #[test]
 fn two_passes_make_a_network_smaller_twice_and_it_still_learns() {
-    let _serial = common::serial();
+    let _serial = serial();
     let slimming = NetworkSlimming {
         lambda: 0.01,
         targets: vec![SlimTarget::Channels(0.4), SlimTarget::Budget(Budget::Macs(0.6.into()))],
@@ -136,8 +139,10 @@ fn two_passes_make_a_network_smaller_twice_and_it_still_learns() {
             assert_eq!(hook.is_some(), matches!(stage, SlimStage::Sparse { .. }));
             sizes.push(graph.cost(1).unwrap().macs);
             let folder = tempfile::tempdir().unwrap();
-            let hooks: Vec<Box<dyn kd_train::Hook<common::Net>>> =
-                hook.map(|hook| Box::new(hook) as Box<dyn kd_train::Hook<common::Net>>).into_iter().collect();
+            let hooks: Vec<Box<dyn kd_train::Hook<crate::common::Net>>> = hook
+                .map(|hook| Box::new(hook) as Box<dyn kd_train::Hook<crate::common::Net>>)
+                .into_iter()
+                .collect();
             let net = network(&graph, &Kernels::new());
             let outcome =
                 fit(&folder.path().join("run"), settings(OptimizerKind::Sgd, 4), hard(), hooks, net, None);

@@ -1,6 +1,6 @@
 //! Small nets, images they can learn, and runs that are stopped and taken up again.
-#![allow(dead_code, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,20 +9,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::optim::GradientsParams;
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use kd_core::losses::CrossEntropySettings;
-use kd_core::{Objective, Time, Traced};
+use kd_core::{Network, Objective, Params, Step, Taps, Term, TermParams, Time, Traced, Value};
 use kd_data::{Augment, ImageDataset, ImageShape, Images, Loader, LoaderSettings, Normalise};
 use kd_graph::{Graph, GraphModule, Kernels, Op};
 use kd_train::{
-    Hook, HookError, Learner, OptimizerKind, OptimizerSettings, Outcome, Run, RunError, RunSettings, Start,
+    Gradients, Hook, HookError, Learner, LearnerState, OptimizerKind, OptimizerSettings, Outcome, Run,
+    RunError, RunSettings, Start, TensorMap,
 };
 
 /// A traced network as runs train it.
 pub type Net = Traced<Tensor<4>>;
 
-/// The flex device has one random stream for the whole process: tests that train take turns.
+/// The flex device has one random stream for the whole process: tests take turns, for all of them draw weights.
 pub fn serial() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -265,18 +267,14 @@ impl Hook<Net> for Boxed {
         &mut self,
         time: Time,
         learner: &Learner<Net>,
-        gradients: &mut kd_train::Gradients<'_, Learner<Net>>,
+        gradients: &mut Gradients<'_, Learner<Net>>,
     ) -> Result<(), HookError> {
         self.0.before_step(time, learner, gradients)
     }
     fn after_step(&mut self, time: Time, learner: Learner<Net>) -> Result<Learner<Net>, HookError> {
         self.0.after_step(time, learner)
     }
-    fn end_epoch(
-        &mut self,
-        time: Time,
-        state: kd_train::LearnerState<Net>,
-    ) -> Result<kd_train::LearnerState<Net>, HookError> {
+    fn end_epoch(&mut self, time: Time, state: LearnerState<Net>) -> Result<LearnerState<Net>, HookError> {
         self.0.end_epoch(time, state)
     }
     fn save(&self) -> Result<serde_json::Value, HookError> {
@@ -288,4 +286,72 @@ impl Hook<Net> for Boxed {
     fn rebuild(&mut self, learner: Learner<Net>) -> Result<Learner<Net>, HookError> {
         self.0.rebuild(learner)
     }
+}
+
+/// What a hook makes of the gradients of a loss in its first step: by path, before and after.
+pub fn gradients(
+    graph: &Graph,
+    kernels: &Kernels,
+    hook: &mut dyn Hook<Net>,
+) -> [BTreeMap<String, Vec<f32>>; 2] {
+    let device = Device::flex().autodiff();
+    let student: Net = GraphModule::with_kernels(graph.clone(), &device, kernels).unwrap().into();
+    let x = Tensor::<4>::ones([2, 1, 4, 4], &device) * 0.3;
+    let loss = student.module().forward::<4, 2>(x).unwrap().square().sum();
+    let learner = Learner { student, adapters: kd_core::Params::default() };
+    let mut grads = GradientsParams::from_grads(loss.backward(), &learner);
+    let mut gradients = Gradients::new(&learner, &mut grads);
+    let (mut before, mut after) = (Collect::default(), Collect::default());
+    gradients.map(&mut before);
+    hook.before_step(Time::default(), &learner, &mut gradients).unwrap();
+    gradients.map(&mut after);
+    [before.0, after.0]
+}
+
+#[derive(Default)]
+struct Collect(BTreeMap<String, Vec<f32>>);
+
+impl TensorMap for Collect {
+    fn map<const D: usize>(&mut self, path: &str, gradient: Tensor<D>) -> Tensor<D> {
+        self.0.insert(path.to_owned(), gradient.clone().into_data().try_to_vec().unwrap());
+        gradient
+    }
+}
+
+/// The value of a term on a graph, and its gradients by the path of the parameter.
+pub fn term(graph: &Graph, kernels: &Kernels, term: &dyn Term) -> (f32, BTreeMap<String, Vec<f32>>) {
+    let device = Device::flex().autodiff();
+    let student: Net = GraphModule::with_kernels(graph.clone(), &device, kernels).unwrap().into();
+    let x = Tensor::<4>::ones([2, 1, 4, 4], &device);
+    let taps = student.run(x, Taps::only(&term.wants().student));
+    let target: Value = Tensor::<1, Int>::zeros([2], &device).into();
+    let mut params = Params::default();
+    let mut step = Step {
+        student: &taps,
+        teachers: &[],
+        target: &target,
+        ids: &[0, 1],
+        time: Time::default(),
+        params: TermParams::new(&mut params, "term"),
+        replay: None,
+    };
+    let value = term.forward(&mut step).unwrap();
+    let mut grads = GradientsParams::from_grads(value.clone().sum().backward(), &student);
+    let mut found = Collect::default();
+    Gradients::new(&student, &mut grads).map(&mut found);
+    (value.sum().into_scalar::<f32>(), found.0)
+}
+
+/// The numbers of a parameter.
+pub fn numbers(graph: &Graph, path: &str) -> Vec<f32> {
+    graph.value(graph.find(path).unwrap()).unwrap().as_slice::<f32>().unwrap().to_vec()
+}
+
+/// The graph with other numbers in a parameter.
+pub fn with_numbers(mut graph: Graph, path: &str, change: impl Fn(usize, f32) -> f32) -> Graph {
+    let id = graph.find(path).unwrap();
+    let shape = graph.node(id).unwrap().output().shape.at(1);
+    let new: Vec<f32> = numbers(&graph, path).into_iter().enumerate().map(|(i, w)| change(i, w)).collect();
+    graph.edit(|edit| edit.set_value(id, TensorData::new(new, shape))).unwrap();
+    graph
 }
