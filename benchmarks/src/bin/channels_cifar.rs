@@ -17,8 +17,7 @@ use kd_bench::{Conditions, Shrink, With, log, open, print};
 use kd_data::Augment;
 use kd_graph::Graph;
 use kd_prune::{
-    Budget, ChannelImportance, ChannelLimits, PrunePlan, SparsifyScales, batch_norm_scales, slim_within,
-    within_budget,
+    Budget, ChannelLimits, ChannelPruner, SparsifyScales, Stopwatch, batch_norm_scales, slim_within,
 };
 use kd_train::{LearningRateSchedule, OptimizerSettings};
 
@@ -78,9 +77,13 @@ fn main() -> Result<()> {
     let mut table = Table::default();
     table.add(&shrink, "dense, with the penalty", &dense)?;
 
-    let slimming = slim_within(&dense, Budget::Macs(options.keep))?.0;
+    let (budget, stopwatch) = (Budget::Macs(options.keep.into()), Stopwatch::new(shrink.device()));
+    let slimming = slim_within(&dense, budget, &stopwatch)?.0;
+    // A layer of one channel does not recover in a few epochs.
+    let limits = ChannelLimits { most: 0.9, ..ChannelLimits::default() };
+    let group_l2 = ChannelPruner::new(budget).limits(limits).plan(&dense, &stopwatch)?;
     let mut small = Vec::new();
-    for (method, plan) in [("slimming", slimming), ("group-L2", group_l2(&dense, options.keep)?)] {
+    for (method, plan) in [("slimming", slimming), ("group-L2", group_l2)] {
         let (removed, absorbed) = plan.absorb(&dense, shrink.device())?;
         tracing::info!("{absorbed:?}");
         table.add(&shrink, &format!("{method}, removed"), &removed)?;
@@ -107,14 +110,6 @@ fn main() -> Result<()> {
         print(&format!("| {name} | {one:.2} | {many:.1} | {first:.2}, {all:.2} |"));
     }
     Ok(())
-}
-
-fn group_l2(graph: &Graph, keep: f64) -> Result<PrunePlan> {
-    let dependencies = graph.dependencies();
-    let scores = ChannelImportance::default().score(graph, &dependencies)?;
-    let limits = ChannelLimits { most: 0.9, ..ChannelLimits::default() };
-    let removed = within_budget(graph, &dependencies, &scores, Budget::Macs(keep), &limits)?;
-    Ok(PrunePlan::new(graph, removed)?)
 }
 
 struct Table {

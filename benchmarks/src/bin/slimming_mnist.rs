@@ -16,7 +16,7 @@ use clap::Parser;
 use kd_bench::{Conditions, Shrink, With, log, open, percent, print};
 use kd_data::Augment;
 use kd_graph::Graph;
-use kd_prune::{Budget, SparsifyScales, batch_norm_scales, slim_within};
+use kd_prune::{Budget, SparsifyScales, Stopwatch, batch_norm_scales, slim_within};
 use kd_train::{LearningRateSchedule, OptimizerSettings};
 
 #[global_allocator]
@@ -32,9 +32,12 @@ struct Options {
     /// Where runs are kept; a killed program goes on from there.
     #[arg(long, default_value = "runs/slimming-mnist")]
     out: PathBuf,
-    /// Epochs of every stage; the control gets twice as many.
+    /// Epochs of the dense network and of every stage with the penalty.
     #[arg(long, default_value_t = 12)]
     epochs: usize,
+    /// Epochs of every recovery; the control gets both.
+    #[arg(long, default_value_t = 12)]
+    recovery_epochs: usize,
     /// Factor of the penalty on the scales.
     #[arg(long, default_value_t = 1e-4)]
     lambda: f64,
@@ -96,23 +99,25 @@ fn passes(shrink: &Shrink, options: &Options, rows: &mut Rows) -> Result<()> {
         add(name("with the penalty, nothing removed"), &sparse)?;
 
         let left = keep * total / sparse.cost(1)?.parameters as f64;
-        let (plan, report) = slim_within(&sparse, Budget::Parameters(left))?;
+        let (plan, report) =
+            slim_within(&sparse, Budget::Parameters(left.into()), &Stopwatch::new(shrink.device()))?;
         tracing::info!("{report:?}");
         add(name("removed, shifts lost"), &plan.apply(&sparse)?)?;
         let (small, absorbed) = plan.absorb(&sparse, shrink.device())?;
         tracing::info!("{absorbed:?}");
         add(name("removed, shifts absorbed"), &small)?;
 
-        let plain = shrink.train(&name("fine-tuned"), &small, options.epochs, With::default())?;
+        let plain = shrink.train(&name("fine-tuned"), &small, options.recovery_epochs, With::default())?;
         add(name("fine-tuned"), &plain)?;
         let teacher = With { teacher: Some(&sparse), ..With::default() };
-        let distilled = shrink.train(&name("distilled"), &small, options.epochs, teacher)?;
+        let distilled = shrink.train(&name("distilled"), &small, options.recovery_epochs, teacher)?;
         add(name("distilled"), &distilled)?;
 
         control = plan.apply(&control)?;
-        let scratch = shrink.train(&name("from scratch"), &control, 2 * options.epochs, With::default())?;
+        let both = options.epochs + options.recovery_epochs;
+        let scratch = shrink.train(&name("from scratch"), &control, both, With::default())?;
         add(name("from scratch"), &scratch)?;
-        graph = distilled;
+        graph = plain;
     }
     Ok(())
 }

@@ -8,6 +8,9 @@ use kd_graph::{Graph, GraphError, GraphModule, Kind, Node, NodeId, Op, Position,
 use crate::subject::value;
 use crate::{Array, PruneError, PrunePlan};
 
+/// Images that tell whether a channel is constant.
+const IMAGES: usize = 8;
+
 /// How far a channel's value may differ from place to place, and from input to input, to count as constant; relative to the value, or to 1.
 const CONSTANT: f32 = 1e-5;
 
@@ -42,7 +45,7 @@ impl PrunePlan {
     /// $$b_o \leftarrow b_o + \sum_c r_c \sum_k w_{o c k}$$
     ///
     /// in its bias, or takes it off the running mean of the normalisation behind it. What a channel gives is found by running the network on
-    /// two inputs, as it is and with the scales at zero, so that it does not matter what lies between: poolings, reshapes, sums. For a linear layer,
+    /// two batches, as it is and with the scales at zero, so that it does not matter what lies between: poolings, reshapes, sums. For a linear layer,
     /// and a convolution without zero padding, the result computes exactly what the network did with channels that are constant as it is (all
     /// weights of the filter are zero, say), and with zero scales for the others. `device` is where the network is run.
     ///
@@ -65,8 +68,8 @@ impl PrunePlan {
         let taps: Vec<NodeId> =
             readers.iter().flat_map(|(_, _, reader, _)| [reader.source, reader.weight]).collect();
         let silent = without_scales(graph, &removed)?;
-        let as_it_is = Responses::of(graph, device, &taps)?;
-        let silenced = Responses::of(&silent, device, &taps)?;
+        let as_it_is = Responses::of(graph, device, &taps, IMAGES)?;
+        let silenced = Responses::of(&silent, device, &taps, IMAGES)?;
         let mut report = Vec::new();
         for (index, (id, node, reader, channels)) in readers.into_iter().enumerate() {
             let (source, weight) = (2 * index, 2 * index + 1);
@@ -147,15 +150,20 @@ impl Reader {
     }
 }
 
-/// What some nodes compute in evaluation on two inputs.
+/// What some nodes compute in evaluation on two batches.
 pub(crate) struct Responses {
     pub first: Vec<Array>,
     pub second: Vec<Array>,
 }
 
 impl Responses {
-    pub(crate) fn of(graph: &Graph, device: &Device, taps: &[NodeId]) -> Result<Self, PruneError> {
-        let [first, second] = [0, 1].map(|which| responses(graph, device, taps, which));
+    pub(crate) fn of(
+        graph: &Graph,
+        device: &Device,
+        taps: &[NodeId],
+        batch: usize,
+    ) -> Result<Self, PruneError> {
+        let [first, second] = [0, 1].map(|which| responses(graph, device, taps, which, batch));
         Ok(Self { first: first?, second: second? })
     }
 
@@ -209,18 +217,19 @@ fn without_scales(graph: &Graph, removed: &BTreeSet<Position>) -> Result<Graph, 
     Ok(silent)
 }
 
-/// What some nodes compute in evaluation on one of two inputs: zeros, or a pattern.
+/// What some nodes compute in evaluation on one of two batches: one of equal images, or one of patterns.
 fn responses(
     graph: &Graph,
     device: &Device,
     taps: &[NodeId],
     which: usize,
+    batch: usize,
 ) -> Result<Vec<Array>, PruneError> {
     let device = device.clone().without_autodiff();
     let mut inputs = Vec::new();
     for &id in graph.inputs() {
         let node = graph.node(id)?;
-        let shape = node.output().shape.at(1);
+        let shape = node.output().shape.at(batch);
         let numbers =
             (0..shape.iter().product::<usize>()).map(|i| (which * (i * 7919 % 97)) as f32 / 48.0 - 1.0);
         let data = TensorData::new(numbers.collect::<Vec<_>>(), shape);

@@ -64,21 +64,24 @@ fn is_weight(graph: &Graph, member: &Member) -> bool {
     readers(graph, member.node).iter().any(layer)
 }
 
-/// Sums of which one side is constant get that constant as a parameter, and the layers that computed it go: what structured sparsity learning
-/// calls depth. Returns the names of the sums.
+/// Sums of which one side does not depend on the input get that side as a parameter, and the layers that computed it go: what structured sparsity
+/// learning calls depth. Returns the names of the sums.
 ///
-/// A branch is constant when zero weights cut it off from the input; what is found by running the network on two inputs, on `device`. A sum of a
-/// branch of zeros goes altogether.
+/// A branch is cut off from the input by a layer whose weights are all zero; what it still adds are shifts, which
+/// [`remove_zero_branches`](crate::remove_zero_branches) leaves alone. They are found by running the network, in evaluation, on `device`. Where the branch adds
+/// zero, the sum goes altogether.
 ///
 /// # Errors
 /// [`PruneError::Run`] when the network can't be run.
 pub fn remove_constant_branches(graph: &mut Graph, device: &Device) -> Result<Vec<String>, PruneError> {
     let mut removed = Vec::new();
     // One after the other: a sum may be part of a branch itself.
-    while let Some((sum, side, constant)) = constant_branch(graph, device)? {
+    while let Some((sum, side)) = constant_branch(graph)? {
         let node = graph.node(sum)?;
         let name = node.name().to_owned();
-        let other = node.inputs().get(1 - side).copied().unwrap_or(sum);
+        let inputs = [side, 1 - side].map(|input| node.inputs().get(input).copied().unwrap_or(sum));
+        let [branch, other] = inputs;
+        let constant = constant(graph, device, branch)?;
         let path = graph.free_name(&format!("{name}.constant"));
         let zero = constant.values().iter().all(|value| *value == 0.0);
         graph.edit(|edit| {
@@ -95,41 +98,49 @@ pub fn remove_constant_branches(graph: &mut Graph, device: &Device) -> Result<Ve
     Ok(removed)
 }
 
-/// A sum with a constant side that is computed, which side that is, and the constant, of the shape `[1, channels, 1, ..]` if it is the same at all positions.
-fn constant_branch(graph: &Graph, device: &Device) -> Result<Option<(NodeId, usize, Array)>, PruneError> {
-    let sums: Vec<_> = graph
-        .nodes()
-        .filter(|(_, node)| *node.op() == Op::Binary(Binary::Add))
-        .map(|(id, node)| (id, node))
-        .collect();
-    let taps: Vec<NodeId> = sums.iter().flat_map(|(_, node)| node.inputs().iter().copied()).collect();
-    let responses = Responses::of(graph, device, &taps)?;
-    for (index, (id, node)) in sums.iter().enumerate() {
-        let computed = |side: usize| {
-            let input = node.inputs().get(side).and_then(|id| graph.node(*id).ok());
-            input.is_some_and(|input| !input.op().is_leaf() && input.output() == node.output())
-        };
-        for side in (0..2).filter(|side| computed(*side) && computed(1 - side)) {
-            let tap = 2 * index + side;
-            let (Some(first), Some(second)) = (responses.first.get(tap), responses.second.get(tap)) else {
-                continue;
+/// A sum with a side that is computed but does not depend on the input, and which side that is.
+fn constant_branch(graph: &Graph) -> Result<Option<(NodeId, usize)>, PruneError> {
+    let mut constant = BTreeSet::new();
+    for (id, node) in graph.nodes() {
+        let is_constant = |side: usize| node.inputs().get(side).is_some_and(|input| constant.contains(input));
+        if *node.op() == Op::Binary(Binary::Add) {
+            let wide = |side: usize| {
+                let input = node.inputs().get(side).and_then(|id| graph.node(*id).ok());
+                input.is_some_and(|input| !input.op().is_leaf() && input.output() == node.output())
             };
-            if first != second {
-                continue;
+            let found = (0..2)
+                .find(|side| is_constant(*side) && !is_constant(1 - side) && wide(*side) && wide(1 - side));
+            if let Some(side) = found {
+                return Ok(Some((id, side)));
             }
-            let channels = responses.constants(tap, Some(1));
-            let constant = match channels.iter().copied().collect::<Option<Vec<f64>>>() {
-                Some(channels) => {
-                    let mut shape = vec![1; first.shape().len()];
-                    if let Some(slot) = shape.get_mut(1) {
-                        *slot = channels.len();
-                    }
-                    Array::new(shape, channels.into_iter().map(|value| value as f32).collect())?
-                }
-                None => first.clone(),
-            };
-            return Ok(Some((*id, side, constant)));
+        }
+        let cut = matches!(node.op(), Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear)
+            && node.inputs().get(1).is_some_and(|weight| {
+                graph
+                    .value(*weight)
+                    .and_then(|data| Array::from_data(data).ok())
+                    .is_some_and(|w| w.values().iter().all(|w| *w == 0.0))
+            });
+        let inputs = node.inputs();
+        if node.op().holds_tensor() || cut || (!inputs.is_empty() && (0..inputs.len()).all(is_constant)) {
+            constant.insert(id);
         }
     }
     Ok(None)
+}
+
+/// What a node gives for any input, of the shape `[1, channels, 1, ..]` if it is the same at all positions.
+fn constant(graph: &Graph, device: &Device, node: NodeId) -> Result<Array, PruneError> {
+    let responses = Responses::of(graph, device, &[node], 1)?;
+    let channels = responses.constants(0, Some(1)).into_iter().collect::<Option<Vec<f64>>>();
+    match (channels, responses.first.into_iter().next()) {
+        (Some(channels), Some(response)) => {
+            let axes = response.shape().len();
+            let shape: Vec<usize> =
+                (0..axes).map(|axis| if axis == 1 { channels.len() } else { 1 }).collect();
+            Array::new(shape, channels.into_iter().map(|value| value as f32).collect())
+        }
+        (None, Some(response)) => Ok(response),
+        (_, None) => Ok(Array::empty()),
+    }
 }
