@@ -2,8 +2,8 @@
 
 mod compare;
 mod peer;
-pub mod sparse;
 mod shrink;
+pub mod sparse;
 mod training;
 
 use std::io::IsTerminal;
