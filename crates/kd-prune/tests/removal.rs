@@ -13,7 +13,7 @@ use kd_core::{Network, Taps};
 use kd_graph::{Graph, GraphModule, Op, Position, Role, trace};
 use kd_models::{InputShape, MODELS, ModelSpec};
 use kd_prune::{
-    Limits, Magnitude, PrunePlan, Pruner, Structure, Subject, fold_masks, insert_masks, remove_zero_branches,
+    Magnitude, Pooling, PrunePlan, Pruner, Structure, Subject, fold_masks, insert_masks, remove_zero_branches,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -160,22 +160,26 @@ fn heads_and_places_in_heads_are_removed_as_if_they_were_zero() {
 }
 
 #[test]
-fn element_masks_of_every_network_fold_into_the_weights() {
+fn masks_of_elements_filters_and_channels_of_every_network_fold_into_the_weights() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let slices = |axis| Structure::Slices { axes: vec![axis], pooling: Pooling::Sum };
     for name in MODELS.iter().map(|model| model.example) {
         let graph = drawn(name, &mut rng);
         let images = images(shape(name), 2);
         let subject = Subject::new(&graph, &Device::flex());
-        let pruner = Pruner::new(Magnitude::L1).structure(Structure::Element).limits(Limits::default());
-        let masks = pruner.masks(&subject, &subject.dense().unwrap(), 0.7).unwrap();
-        assert!(!masks.is_empty(), "{name}");
-        let mut masked = graph.clone();
-        insert_masks(&mut masked, &masks).unwrap();
-        let mut folded = masked.clone();
-        fold_masks(&mut folded).unwrap();
-        assert_eq!(folded.len(), graph.len(), "{name}");
-        assert_eq!(logits(&masked, &images), logits(&folded, &images), "{name}");
-        assert_ne!(logits(&graph, &images), logits(&folded, &images), "{name}: nothing was masked");
+        for structure in [Structure::Element, slices(0), slices(1)] {
+            let pruner = Pruner::new(Magnitude::L1).structure(structure.clone());
+            let masks = pruner.masks(&subject, &subject.dense().unwrap(), 0.7).unwrap();
+            let what = format!("{name}, {structure:?}");
+            assert!(!masks.is_empty(), "{what}");
+            let mut masked = graph.clone();
+            insert_masks(&mut masked, &masks).unwrap();
+            let mut folded = masked.clone();
+            fold_masks(&mut folded).unwrap();
+            assert_eq!(folded.len(), graph.len(), "{what}");
+            assert_eq!(logits(&masked, &images), logits(&folded, &images), "{what}");
+            assert_ne!(logits(&graph, &images), logits(&folded, &images), "{what}: nothing was masked");
+        }
     }
 }
 
