@@ -4,6 +4,7 @@
 //!
 //! The model is traced and learns the drawn digits; then half of its arithmetic goes. That the removed network computes what the masked one does is
 //! shown, it learns on from what it was, is saved, and loaded again gives the same outputs.
+//! Expected, in half a minute of processor time: 614,112 -> 306,468 multiply-accumulates, dense 95.75 %, pruned and distilled 96.40 % (after twice as many epochs).
 
 use std::process::ExitCode;
 
