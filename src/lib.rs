@@ -9,6 +9,7 @@
 //! | [`graph`] | `kd-graph` | traced models: cost, rewrites, pictures |
 //! | [`models`] | `kd-models` | the zoo |
 //! | [`prune`] | `kd-prune` | scores, masks, physical removal |
+//! | [`quant`] | `kd-quant` | quantisers, plans, networks in integers |
 //! | [`train`] | `kd-train` | runs, teachers, metrics, checkpoints, reports |
 //! | [`recipe`] | here | what to train, in a TOML file |
 //! | [`experiment`] | here | networks trained and compared side by side |
@@ -22,6 +23,7 @@ pub use kd_data as data;
 pub use kd_graph as graph;
 pub use kd_models as models;
 pub use kd_prune as prune;
+pub use kd_quant as quant;
 pub use kd_train as train;
 
 mod device;
@@ -40,6 +42,8 @@ pub mod prelude {
     pub use kd_core::{Network, Objective, Schedule, Step, Taps, Term, TermError, Wants};
     pub use kd_models::ModelSpec;
     pub use kd_prune::{Budget, ChannelPruner, PrunePlan, Pruner};
+    pub use kd_quant::integer::IntegerNetwork;
+    pub use kd_quant::plan::{PlanSettings, QuantPlan};
     pub use kd_train::{OptimizerSettings, RunSettings, Start};
 
     pub use crate::experiment::{Data, Plan, Study, Task, zoo};

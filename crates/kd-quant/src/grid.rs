@@ -87,6 +87,18 @@ impl Grid {
         Self::new(0, (1 << checked(bits, 1)?) - 1)
     }
 
+    /// The grid of this kind, signed, symmetric or unsigned, of another number of bits.
+    ///
+    /// # Errors
+    /// [`QuantError::Setting`] unless the kind has that many bits.
+    pub fn with_bits(self, bits: u32) -> Result<Self, QuantError> {
+        match self.min {
+            0 => Self::unsigned(bits),
+            min if min == -self.max => Self::narrow(bits),
+            _ => Self::signed(bits),
+        }
+    }
+
     /// The least code.
     pub fn min(self) -> i32 {
         self.min
@@ -154,6 +166,18 @@ mod tests {
             assert_eq!(Grid::unsigned(bits).unwrap().bits(), bits);
         }
         assert_eq!(Grid::narrow(2).unwrap().bits(), 2);
+    }
+
+    #[test]
+    fn another_number_of_bits_keeps_the_kind() {
+        for (grid, wanted) in [
+            (Grid::signed(8).unwrap(), Grid::signed(3).unwrap()),
+            (Grid::narrow(8).unwrap(), Grid::narrow(3).unwrap()),
+            (Grid::unsigned(8).unwrap(), Grid::unsigned(3).unwrap()),
+        ] {
+            assert_eq!(grid.with_bits(3).unwrap(), wanted);
+        }
+        assert!(Grid::narrow(8).unwrap().with_bits(1).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::data::finite;
+use crate::data::{check_finite, finite};
 use crate::{Grid, QuantError};
 
 /// How far a quantised tensor is from its original, in f64.
@@ -40,8 +40,21 @@ impl Distortion {
             return Err(QuantError::Shape { what: "the quantised tensor", got, wanted });
         }
         let x = finite("the original", x.detach())?;
-        let q = finite("the quantised tensor", quantised.detach())?;
-        let pairs = || x.iter().zip(&q).map(|(&x, &q)| (f64::from(x), f64::from(q)));
+        Self::between(&x, &finite("the quantised tensor", quantised.detach())?)
+    }
+
+    /// Of numbers and what they became.
+    ///
+    /// # Errors
+    /// [`QuantError::Length`] for lists of different lengths; [`QuantError::Empty`] and [`QuantError::NonFinite`].
+    pub fn between(x: &[f32], quantised: &[f32]) -> Result<Self, QuantError> {
+        if quantised.len() != x.len() {
+            let (got, wanted) = (quantised.len(), x.len());
+            return Err(QuantError::Length { what: "the quantised numbers", got, wanted });
+        }
+        check_finite("the original", x)?;
+        check_finite("the quantised tensor", quantised)?;
+        let pairs = || x.iter().zip(quantised).map(|(&x, &q)| (f64::from(x), f64::from(q)));
         let (mut signal, mut other, mut product, mut noise) = (0.0, 0.0, 0.0, 0.0);
         for (x, q) in pairs() {
             signal += x * x;

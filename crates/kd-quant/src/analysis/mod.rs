@@ -1,7 +1,13 @@
-//! What quantisation did to a tensor, and which layer should get how many bits.
+//! What quantisation did to a tensor and to every layer of a network, and which layer should get how many bits.
 
 mod allocate;
+mod layers;
 mod measure;
+mod mixed;
+mod report;
 
 pub use allocate::{Choice, allocate};
+pub use layers::{analyse, flip_rates};
 pub use measure::{Distortion, flip_rate, packed_bytes, saturation};
+pub use mixed::{MixedBits, mixed_bits};
+pub use report::{Analysis, LayerReport};

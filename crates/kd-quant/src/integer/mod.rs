@@ -21,6 +21,7 @@ pub use joining::{add, average, rescale};
 pub use linear::matmul;
 pub use linear_codes::{LinearCodes, Requantize, dequantize, dynamic_unsigned, quantize};
 pub use network::{Agreement, Differences, FloatNode, IntegerNetwork, IntegerSettings, Products};
+pub(crate) use network::{QuantisedWeight, quantised_weights};
 pub use packed::PackedWeights;
 pub use pool::{PoolCodes, max_pool2d, sum_pool2d};
 pub use window::Window;

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kd_graph::{Graph, GraphModule, NodeId, Value};
 
 use super::kernel::kernels_with;
-use super::{Quantizer, Site, sites};
+use super::{Quantizer, Site, Uniform, sites};
 use crate::QuantError;
 use crate::observer::{AnyObserver, Observer, Parameters};
 
@@ -34,6 +34,7 @@ pub fn initialise(
     let mut shown = false;
     for batch in batches {
         module.run(batch).map_err(|error| failed(error.to_string()))?;
+        collector.end_batch()?;
         shown = true;
     }
     if !shown {
@@ -71,6 +72,9 @@ pub(super) fn check_initialised(graph: &Graph) -> Result<(), QuantError> {
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     seen: Mutex<BTreeMap<usize, Seen>>,
+    /// What this batch showed at places whose ranges are observed. Places of one scale are observed as one tensor: an observer that averages over batches
+    /// would otherwise take each of them for a batch.
+    batch: Mutex<BTreeMap<usize, (Uniform, Vec<Tensor<1>>)>>,
 }
 
 #[derive(Debug)]
@@ -90,26 +94,44 @@ impl Collector {
         if point == 0 || quantizer.parameters().is_empty() {
             return Ok(false);
         }
+        if let Quantizer::Uniform(uniform) = quantizer {
+            let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+            let (_, places) = batch.entry(point).or_insert_with(|| (*uniform, Vec::new()));
+            places.push(x.clone().reshape([x.dims().iter().product::<usize>()]));
+            return Ok(true);
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match (quantizer, seen.get_mut(&point)) {
-            (_, Some(Seen::Range(watcher))) => watcher.observe(x.clone())?,
-            (_, Some(Seen::Start(values))) => {
+        match seen.get_mut(&point) {
+            Some(Seen::Range(_)) => {}
+            Some(Seen::Start(values)) => {
                 // Places of one scale, and further batches: the largest.
                 for (value, new) in values.iter_mut().zip(quantizer.initial(x.clone())?) {
                     value.iter_mut().zip(numbers(&new)?).for_each(|(value, new)| *value = value.max(new));
                 }
             }
-            (Quantizer::Uniform(uniform), None) => {
-                let mut watcher = uniform.observer()?;
-                watcher.observe(x.clone())?;
-                seen.insert(point, Seen::Range(watcher));
-            }
-            (_, None) => {
+            None => {
                 let values = quantizer.initial(x.clone())?;
                 seen.insert(point, Seen::Start(values.iter().map(numbers).collect::<Result<_, _>>()?));
             }
         }
         Ok(true)
+    }
+
+    /// Lets observers see what a batch showed.
+    pub fn end_batch(&self) -> Result<(), QuantError> {
+        let batch = std::mem::take(&mut *self.batch.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for (point, (uniform, places)) in batch {
+            let tensor = Tensor::cat(places, 0);
+            if let Some(Seen::Range(watcher)) = seen.get_mut(&point) {
+                watcher.observe(tensor)?;
+            } else {
+                let mut watcher = uniform.observer()?;
+                watcher.observe(tensor)?;
+                seen.insert(point, Seen::Range(watcher));
+            }
+        }
+        Ok(())
     }
 
     fn take(&self) -> BTreeMap<usize, Seen> {

@@ -114,3 +114,24 @@ fn what_it_cannot_take_is_refused_in_words() {
     let error = IntegerNetwork::<Tensor<2>>::new(&plan.apply(&graph).unwrap(), &Device::flex()).unwrap_err();
     assert!(error.to_string().contains("`x.scale` is not initialised"), "{error}");
 }
+
+#[test]
+fn places_of_one_scale_are_observed_together() {
+    // Two summands of one scale, the second a hundred times larger: the average over batches has to know it from the first batch on.
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::float(Shape::batched([2]))).unwrap();
+    let a = linear(&mut graph, "a", x, [[1.0, 0.0], [0.0, 1.0]]);
+    let b = linear(&mut graph, "b", x, [[100.0, 0.0], [0.0, 100.0]]);
+    let sum = graph.add("sum", Op::Binary(kd_graph::Binary::Add), &[a, b]).unwrap();
+    graph.set_outputs(&[sum]).unwrap();
+    let plan = QuantPlan::new(&graph, &kd_quant::plan::PlanSettings::int8().unwrap()).unwrap();
+    let mut quantised = plan.apply(&graph).unwrap();
+    let device = Device::flex();
+    let batch = Tensor::<2>::from_data([[1.0, 2.0], [-1.0, 0.5]], &device);
+    kd_quant::plan::initialise(&mut quantised, &device, [vec![batch.clone().into()]]).unwrap();
+    let network = IntegerNetwork::<Tensor<2>>::new(&quantised, &device).unwrap();
+    let y = numbers(&network.run(vec![batch.into()]).unwrap());
+    for (y, wanted) in y.iter().zip([101.0, 202.0, -101.0, 50.5]) {
+        assert!((y - wanted).abs() < 3.0, "{y} {wanted}");
+    }
+}

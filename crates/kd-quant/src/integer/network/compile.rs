@@ -74,16 +74,22 @@ impl<'a> Compiling<'a> {
         })
     }
 
-    pub fn compile(mut self) -> Result<Compiled, QuantError> {
-        // First all of them: a layer looks ahead to the parameters of what follows it.
+    /// Works out what does not depend on the network's inputs: quantised weights, above all.
+    pub fn settle_constants(&mut self) -> Result<(), QuantError> {
         for (id, _) in self.graph.nodes() {
             if let Some(value) = self.graph.value(id) {
                 self.constants.insert(id, Value::from_data((**value).clone(), &self.device));
             } else if self.is_constant(id)? {
-                let value = Single::new(&self, id)?.0.run(Vec::new()).map_err(run)?;
+                let value = Single::new(self, id)?.0.run(Vec::new()).map_err(run)?;
                 self.constants.insert(id, value);
             }
         }
+        Ok(())
+    }
+
+    pub fn compile(mut self) -> Result<Compiled, QuantError> {
+        // A layer looks ahead to the parameters of what follows it.
+        self.settle_constants()?;
         for (id, node) in self.graph.nodes() {
             if matches!(node.op(), Op::Input) {
                 self.formats.insert(id, None);

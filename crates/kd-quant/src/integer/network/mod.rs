@@ -26,6 +26,7 @@ use kd_graph::{Graph, NodeId, RunError, Value};
 use serde::{Deserialize, Serialize};
 
 pub use agreement::{Agreement, Differences};
+pub(crate) use weights::{QuantisedWeight, quantised_weights};
 
 use super::{Format, Requantization};
 use crate::QuantError;

@@ -1,10 +1,12 @@
 //! The integers of a quantised weight.
 
-use kd_graph::NodeId;
+use burn::tensor::Device;
+use kd_graph::{Graph, NodeId};
 
+use super::IntegerSettings;
 use super::cell::numbers;
 use super::compile::{Compiling, run};
-use crate::plan::{Lattice, Quantizer, Site};
+use crate::plan::{Lattice, Quantizer, Site, sites};
 use crate::{Granularity, QuantError};
 
 /// A weight $w = s_c q$.
@@ -66,4 +68,53 @@ impl Compiling<'_> {
         let lattice = site.lattice(self.graph)?;
         Ok(lattice.map(|Lattice { granularity, scale, .. }| (granularity, scale)))
     }
+}
+
+/// A weight before and after its quantiser.
+pub(crate) struct QuantisedWeight {
+    /// The parameter's path.
+    pub path: String,
+    /// The quantiser.
+    pub site: Site,
+    /// What is quantised, row-major: the parameter behind its mask.
+    pub real: Vec<f32>,
+    /// The quantised values.
+    pub quantised: Vec<f32>,
+    /// Their codes, and where these lie, unless they are a table of levels.
+    pub codes: Option<(Vec<i32>, Lattice)>,
+}
+
+/// All quantised weights of a graph, in execution order.
+///
+/// # Errors
+/// As [`IntegerNetwork::new`](super::IntegerNetwork::new).
+pub(crate) fn quantised_weights(graph: &Graph, device: &Device) -> Result<Vec<QuantisedWeight>, QuantError> {
+    let mut compiling = Compiling::new(graph, device, IntegerSettings::default())?;
+    compiling.settle_constants()?;
+    let mut weights = Vec::new();
+    for site in sites(graph)? {
+        let (Some(weight), Some(quantised)) = (site.weight, compiling.constants.get(&site.node)) else {
+            continue;
+        };
+        let Some(real) = compiling.constants.get(&site.source) else { continue };
+        let shape = quantised.shape();
+        let (real, quantised) = (numbers(real).map_err(run)?, numbers(quantised).map_err(run)?);
+        let lattice = site.lattice(graph)?.filter(|lattice| {
+            matches!(lattice.granularity, Granularity::Tensor | Granularity::Channel { axis: 0 })
+        });
+        let codes = lattice.map(|lattice| {
+            let axis = usize::from(site.turned && lattice.granularity != Granularity::Tensor);
+            let inner: usize = shape.iter().skip(axis + 1).product();
+            let blocks = lattice.scale.len().max(1);
+            let code = |(i, value): (usize, &f32)| {
+                // One block has every element.
+                let block = if blocks == 1 { 0 } else { i / inner.max(1) % blocks };
+                (value / lattice.scale[block]).round_ties_even() as i32 + lattice.zero_point[block]
+            };
+            (quantised.iter().enumerate().map(code).collect(), lattice)
+        });
+        let path = graph.node(weight)?.name().to_owned();
+        weights.push(QuantisedWeight { path, site, real, quantised, codes });
+    }
+    Ok(weights)
 }
