@@ -2,6 +2,7 @@
 
 mod compare;
 mod peer;
+pub mod quantised;
 mod shrink;
 pub mod sparse;
 mod training;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Device, Tensor, TensorData};
 use kd_graph::{Graph, GraphModule, NodeId, Value};
 
-use super::kernel::kernels_with;
+use super::kernel::collecting;
 use super::{Quantizer, Site, Uniform, sites};
 use crate::QuantError;
 use crate::observer::{AnyObserver, Observer, Parameters};
@@ -27,7 +27,7 @@ pub fn initialise(
     let device = device.clone().without_autodiff();
     let sites: Vec<Site> = sites(graph)?.into_iter().filter(|site| site.weight.is_none()).collect();
     let collector = Arc::new(Collector::default());
-    let kernels = kernels_with(graph, Some(&collector))?;
+    let kernels = collecting(graph, &collector)?;
     let failed = |why: String| QuantError::Run { why };
     let module = GraphModule::with_kernels(graph.clone(), &device, &kernels);
     let module = module.map_err(|error| failed(error.to_string()))?;

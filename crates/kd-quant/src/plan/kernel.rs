@@ -7,6 +7,7 @@ use kd_graph::{Graph, Kernel, Kernels, Scalar, Value};
 
 use super::initialise::{Collector, check_initialised};
 use super::op::{point, turned};
+use super::watch::{Watch, moves};
 use super::{Quantizer, sites};
 use crate::QuantError;
 
@@ -16,15 +17,33 @@ use crate::QuantError;
 /// [`QuantError::Uninitialised`] for a scale that nobody has set; [`QuantError::Plan`] for a node whose settings can't be read.
 pub fn kernels(graph: &Graph) -> Result<Kernels, QuantError> {
     check_initialised(graph)?;
-    kernels_with(graph, None)
+    make(graph, &Mode::Run)
 }
 
-/// As [`kernels`], and shows activations to a collector on the way.
-pub(super) fn kernels_with(graph: &Graph, collector: Option<&Arc<Collector>>) -> Result<Kernels, QuantError> {
+/// As [`kernels`], and shows activations in training to a watch.
+pub(super) fn kernels_for(graph: &Graph, watch: &Arc<Watch>) -> Result<Kernels, QuantError> {
+    check_initialised(graph)?;
+    make(graph, &Mode::Watch(watch.clone()))
+}
+
+/// Shows activations to a collector and lets them pass.
+pub(super) fn collecting(graph: &Graph, collector: &Arc<Collector>) -> Result<Kernels, QuantError> {
+    make(graph, &Mode::Collect(collector.clone()))
+}
+
+/// What happens to activations.
+#[derive(Clone, Debug)]
+enum Mode {
+    Run,
+    Watch(Arc<Watch>),
+    Collect(Arc<Collector>),
+}
+
+fn make(graph: &Graph, mode: &Mode) -> Result<Kernels, QuantError> {
     let mut kernels = Kernels::new();
     for site in sites(graph)? {
         let kd_graph::Op::Custom { name, .. } = graph.node(site.node)?.op() else { continue };
-        let kernel = QuantKernel { quantizer: site.quantizer, collector: collector.cloned() };
+        let kernel = QuantKernel { quantizer: site.quantizer, mode: mode.clone() };
         kernels.insert(name.clone(), Arc::new(kernel));
     }
     Ok(kernels)
@@ -33,10 +52,27 @@ pub(super) fn kernels_with(graph: &Graph, collector: Option<&Arc<Collector>>) ->
 #[derive(Debug)]
 struct QuantKernel {
     quantizer: Quantizer,
-    collector: Option<Arc<Collector>>,
+    mode: Mode,
 }
 
 impl Kernel for QuantKernel {
+    fn differs_in_training(&self) -> bool {
+        matches!(self.mode, Mode::Watch(_)) && moves(&self.quantizer)
+    }
+
+    fn train(&self, inputs: Vec<Value>, attributes: &[Scalar]) -> Result<Value, String> {
+        if let (Mode::Watch(watch), Some(x), true) = (&self.mode, inputs.first(), point(attributes) > 0) {
+            let seen = match x.rank() {
+                1 => watch.see(point(attributes), &x.float::<1>().map_err(|error| error.to_string())?),
+                2 => watch.see(point(attributes), &x.float::<2>().map_err(|error| error.to_string())?),
+                3 => watch.see(point(attributes), &x.float::<3>().map_err(|error| error.to_string())?),
+                _ => watch.see(point(attributes), &x.float::<4>().map_err(|error| error.to_string())?),
+            };
+            seen.map_err(|error| error.to_string())?;
+        }
+        self.run(inputs, attributes)
+    }
+
     fn run(&self, inputs: Vec<Value>, attributes: &[Scalar]) -> Result<Value, String> {
         let Some((x, parameters)) = inputs.split_first() else {
             return Err("it reads no tensor".to_owned());
@@ -62,7 +98,7 @@ impl QuantKernel {
         let in_words = |error: QuantError| error.to_string();
         let turned = turned(attributes);
         let x: Tensor<D> = turn(x.float().map_err(|error| error.to_string())?, turned);
-        if let Some(collector) = &self.collector
+        if let Mode::Collect(collector) = &self.mode
             && collector.see(point(attributes), &self.quantizer, &x).map_err(in_words)?
         {
             return Ok(x.into());

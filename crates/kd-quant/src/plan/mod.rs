@@ -36,6 +36,7 @@ mod apply;
 mod check;
 mod choose;
 mod compute;
+mod hook;
 mod initialise;
 mod kernel;
 mod lattice;
@@ -47,8 +48,10 @@ mod settings;
 mod tests;
 mod uniform;
 mod walk;
+mod watch;
 
 pub use choose::{Point, QuantPlan};
+pub use hook::QuantHook;
 pub use initialise::initialise;
 pub use kernel::kernels;
 pub use lattice::Lattice;

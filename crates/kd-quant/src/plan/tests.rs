@@ -139,7 +139,7 @@ fn every_methods_values_lie_on_its_lattice_or_are_few() {
                     distinct.sort_by(f32::total_cmp);
                     distinct.dedup_by(|a, b| (*a - *b).abs() < 1e-6);
                     assert!(
-                        distinct.len() <= 1 << site.quantizer.bits().max(2) + 1,
+                        distinct.len() <= 1 << (site.quantizer.bits().max(2) + 1),
                         "{name} {at}: {distinct:?}"
                     );
                 }
