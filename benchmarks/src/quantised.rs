@@ -70,7 +70,7 @@ struct Data {
 }
 
 impl Bench {
-    /// Splits the data; validation is held out before `limit` is applied.
+    /// Splits the data; validation is held out before `limit` is applied, and is then a tenth of it at most.
     ///
     /// # Errors
     /// When the data can't be split.
@@ -85,6 +85,7 @@ impl Bench {
         tracing::info!("{}", data.form);
         let (train, validation) = data.train.hold_out(data.validation, 0)?;
         let train = data.train.keep(&train, limit.unwrap_or(usize::MAX), 0);
+        let validation = data.train.keep(&validation, limit.map_or(usize::MAX, |limit| limit / 10), 0);
         let normalise = data.train.statistics(&train)?.normalise()?;
         let (images, test) = (Arc::new(data.train), Arc::new(data.test));
         let data = Data { images, test, train, validation, normalise };

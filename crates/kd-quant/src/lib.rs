@@ -28,6 +28,7 @@ pub mod binary;
 mod data;
 mod dorefa;
 mod error;
+mod gradient_node;
 mod granularity;
 mod grid;
 pub mod integer;

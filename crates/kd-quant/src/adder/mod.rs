@@ -70,7 +70,7 @@ impl AdderConv {
     pub fn forward(&self, x: Tensor<4>, weight: Tensor<4>) -> Result<Tensor<4>, QuantError> {
         in_range("stride", self.stride, self.stride > 0, "at least 1")?;
         let geometry = Geometry::new(x.dims(), weight.dims(), self.stride, self.padding)?;
-        supported(&x.device())?;
+        supported("the adder layer", &x.device())?;
         let y = Dispatch::adder_conv(x.into_dispatch(), weight.into_dispatch(), geometry, self.eta);
         Ok(Tensor::from_dispatch(y))
     }
@@ -87,7 +87,7 @@ impl AdderConv {
 }
 
 /// The extension is written for flex; burn stops who calls it elsewhere, so this comes first.
-fn supported(device: &Device) -> Result<(), QuantError> {
+pub(crate) fn supported(what: &'static str, device: &Device) -> Result<(), QuantError> {
     let inner = device.clone().without_autodiff();
     let float = DType::from(device.settings().float_dtype);
     #[cfg(feature = "flex")]
@@ -100,5 +100,5 @@ fn supported(device: &Device) -> Result<(), QuantError> {
     if flex && float == DType::F32 {
         return Ok(());
     }
-    Err(QuantError::Device { what: "the adder layer", device: format!("{inner:?} ({float:?})") })
+    Err(QuantError::Device { what, device: format!("{inner:?} ({float:?})") })
 }

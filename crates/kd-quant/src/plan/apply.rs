@@ -7,7 +7,7 @@ use kd_graph::{BatchNorm, Edit, Graph, GraphError, NodeId, Op, Pool, PoolKind, R
 
 use super::choose::{Point, QuantPlan};
 use super::kernel::turn;
-use super::{Quantizer, op};
+use super::{Quantizer, adder, op};
 use crate::QuantError;
 
 impl QuantPlan {
@@ -37,7 +37,11 @@ impl QuantPlan {
         match (edited, failure) {
             (Err(_), Some(error)) => Err(error),
             (Err(error), None) => Err(error.into()),
-            (Ok(()), _) => Ok(quantised),
+            (Ok(()), _) => {
+                // The biases of adder layers.
+                quantised.remove_dead()?;
+                Ok(quantised)
+            }
         }
     }
 
@@ -59,6 +63,13 @@ impl QuantPlan {
             let turned = is_turned(edit.graph(), parameter)?;
             let last = last_of_chain(edit.graph(), parameter)?;
             let layers: Vec<NodeId> = edit.graph().users(last).map(|(id, _)| id).collect();
+            if let Quantizer::Adder(settings) = quantizer {
+                for &layer in &layers {
+                    adder::replace(edit, layer, *settings)?;
+                    norm_behind(edit, layer)?;
+                }
+                continue;
+            }
             let mut inputs = vec![last];
             let start = starts.get(path.as_str()).map_or(&[][..], Vec::as_slice);
             for ((name, role), data) in quantizer.parameters().iter().zip(start) {

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use kd_graph::Value;
 
-use super::Quantizer;
+use super::{Quantizer, hashed, shared};
 use crate::QuantError;
 use crate::binary::AbcActivation;
 
@@ -25,8 +25,7 @@ impl Quantizer {
             Quantizer::Pact(method) => method.quantize(x, p(0)?)?,
             Quantizer::DorefaWeight(method) => method.quantize(x)?,
             Quantizer::DorefaActivation(method) => method.quantize(x)?,
-            // Its work is in the backward pass of its own node.
-            Quantizer::DorefaGradient(_) => x,
+            Quantizer::DorefaGradient(method) => method.pass(x)?,
             Quantizer::BinaryConnect(method) => method.quantize(x),
             Quantizer::Xnor(method) => method.quantize(x),
             Quantizer::Sign(method) => method.quantize(x),
@@ -49,6 +48,9 @@ impl Quantizer {
                 }
                 None => x,
             },
+            Quantizer::KMeans(_) => shared::weight(p(0)?, tensor(parameters, 1)?),
+            Quantizer::Hashed(by) => hashed::weight(&p(0)?, x.dims(), *by)?,
+            Quantizer::Adder(_) => x,
         })
     }
 }

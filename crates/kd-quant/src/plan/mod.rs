@@ -32,18 +32,22 @@
 //!
 //! Training is a [`Run`](kd_train::Run) with a [`QuantHook`].
 
+mod adder;
 mod apply;
 mod check;
 mod choose;
 mod compute;
+mod hashed;
 mod hook;
 mod initialise;
 mod kernel;
 mod lattice;
 mod named;
 mod op;
+mod preset;
 mod quantizer;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod uniform;
@@ -56,6 +60,7 @@ pub use initialise::initialise;
 pub use kernel::kernels;
 pub use lattice::Lattice;
 pub use op::{Site, sites};
-pub use quantizer::Quantizer;
+pub use preset::Preset;
+pub use quantizer::{AbcBases, Adder, ApotBits, HashedBy, Place, Quantizer};
 pub use settings::{Ends, PlanSettings};
 pub use uniform::Uniform;

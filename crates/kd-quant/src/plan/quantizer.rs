@@ -10,6 +10,7 @@ use crate::binary::{
 };
 use crate::error::in_range;
 use crate::power::PowerOfTwo;
+use crate::sharing::KMeans;
 use crate::ternary::{Ttq, Twn};
 use crate::{DorefaActivation, DorefaGradient, DorefaWeight, Grid, Lsq, Pact, QuantError};
 
@@ -31,6 +32,9 @@ use crate::{DorefaActivation, DorefaGradient, DorefaWeight, Grid, Lsq, Pact, Qua
 /// | `ttq` | weights | `positive`, `negative`, learned |
 /// | `power-of-two` | weights | |
 /// | `apot-weight`, `apot-activation` | as they say | `clip`, learned |
+/// | `k-means` | weights | `centroids`, learned, and `codes` |
+/// | `hashed` | weights (HashedNets) | `hashed`, learned |
+/// | `adder` | layers (AdderNet) | |
 ///
 /// ```
 /// use kd_quant::plan::Quantizer;
@@ -82,6 +86,12 @@ pub enum Quantizer {
     ApotWeight(ApotBits),
     /// Activations that are sums of powers of two.
     ApotActivation(ApotBits),
+    /// Weights of a few trained values.
+    KMeans(KMeans),
+    /// Weights drawn from few parameters by a hash.
+    Hashed(HashedBy),
+    /// No quantiser: the layer sums absolute differences in place of products.
+    Adder(Adder),
 }
 
 /// How many shifted binaries an activation is made of, from 1 to 8.
@@ -98,6 +108,25 @@ pub struct AbcBases {
 pub struct ApotBits {
     /// The bits.
     pub bits: u32,
+}
+
+/// How many times fewer parameters a hashed weight has than elements, at least 1, and the hash's seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashedBy {
+    /// Elements for every parameter.
+    pub factor: usize,
+    /// The seed.
+    #[serde(default)]
+    pub seed: u32,
+}
+
+/// AdderNet's layer in place of a convolution or linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adder {
+    /// The factor on the weight's normalised gradient; 0.2 in the paper.
+    pub eta: f32,
 }
 
 /// What a quantiser is for.
@@ -152,6 +181,9 @@ impl Quantizer {
             Quantizer::PowerOfTwo(_) => "power-of-two",
             Quantizer::ApotWeight(_) => "apot-weight",
             Quantizer::ApotActivation(_) => "apot-activation",
+            Quantizer::KMeans(_) => "k-means",
+            Quantizer::Hashed(_) => "hashed",
+            Quantizer::Adder(_) => "adder",
         }
     }
 
@@ -167,7 +199,10 @@ impl Quantizer {
             | Quantizer::Twn(_)
             | Quantizer::Ttq(_)
             | Quantizer::PowerOfTwo(_)
-            | Quantizer::ApotWeight(_) => Place::Weight,
+            | Quantizer::ApotWeight(_)
+            | Quantizer::KMeans(_)
+            | Quantizer::Hashed(_)
+            | Quantizer::Adder(_) => Place::Weight,
             Quantizer::DorefaGradient(_) => Place::Gradient,
             _ => Place::Activation,
         }
@@ -181,7 +216,7 @@ impl Quantizer {
 
     /// Whether its weights have lost their magnitude: a batch normalisation has to follow the layer.
     pub fn wants_norm_behind(&self) -> bool {
-        matches!(self, Quantizer::BinaryConnect(_) | Quantizer::ApotWeight(_))
+        matches!(self, Quantizer::BinaryConnect(_) | Quantizer::ApotWeight(_) | Quantizer::Adder(_))
             || matches!(self, Quantizer::Twn(twn) if !twn.scaled)
     }
 
@@ -201,6 +236,9 @@ impl Quantizer {
             Quantizer::Twn(_) | Quantizer::Ttq(_) => 2,
             Quantizer::PowerOfTwo(power) => power.bits(),
             Quantizer::ApotWeight(apot) | Quantizer::ApotActivation(apot) => apot.bits,
+            Quantizer::KMeans(kmeans) => usize::BITS - kmeans.clusters.saturating_sub(1).leading_zeros(),
+            // Parameters are floats.
+            Quantizer::Hashed(_) | Quantizer::Adder(_) => 32,
         }
     }
 
@@ -224,6 +262,15 @@ impl Quantizer {
             }
             Quantizer::ApotActivation(ApotBits { bits }) => {
                 in_range("bits", bits, (2..=8).contains(bits), "from 2 to 8")
+            }
+            Quantizer::KMeans(KMeans { clusters, .. }) => {
+                in_range("clusters", clusters, (1..=256).contains(clusters), "from 1 to 256")
+            }
+            Quantizer::Hashed(HashedBy { factor, .. }) => {
+                in_range("factor", factor, *factor > 0, "at least 1")
+            }
+            Quantizer::Adder(Adder { eta }) => {
+                in_range("eta", eta, *eta > 0.0 && eta.is_finite(), "positive and finite")
             }
             _ => Ok(()),
         }

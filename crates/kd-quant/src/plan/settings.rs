@@ -2,15 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::quantizer::{AbcBases, ApotBits, Place};
+use super::quantizer::{AbcBases, Adder, ApotBits, HashedBy, Place};
 use super::{Quantizer, Uniform};
 use crate::binary::{
     AbcNet, BinaryConnect, SibnnActivation, SignActivation, SttnActivation, SttnWeight, Xnor, XnorGradient,
     Zero,
 };
 use crate::power::PowerOfTwo;
+use crate::sharing::KMeans;
 use crate::ternary::{Ttq, Twn};
-use crate::{DorefaActivation, DorefaGradient, DorefaWeight, Pact, QuantError};
+use crate::{DorefaActivation, DorefaGradient, DorefaWeight, Grid, Pact, QuantError};
 
 /// What happens to the first and the last layer, which suffer most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +206,30 @@ impl PlanSettings {
             Self::inner(Quantizer::ApotWeight(weights), Some(Quantizer::ApotActivation(activations)));
         settings.validate()?;
         Ok(settings)
+    }
+
+    /// AdderNet: sums of absolute differences in place of products; ends in float.
+    pub fn adder() -> Self {
+        Self::inner(Quantizer::Adder(Adder { eta: 0.2 }), None)
+    }
+
+    /// Deep Compression's second stage: weights of $2^b$ trained values, ends included.
+    ///
+    /// # Errors
+    /// [`QuantError::Setting`] unless `bits` is from 1 to 8.
+    pub fn shared(bits: u32) -> Result<Self, QuantError> {
+        let clusters = Grid::unsigned(bits)?.max() as usize + 1;
+        Ok(Self { ends: Ends::Same, ..Self::inner(Quantizer::KMeans(KMeans::new(clusters)), None) })
+    }
+
+    /// HashedNets: `factor` times fewer parameters in every weight, ends included.
+    ///
+    /// # Errors
+    /// [`QuantError::Setting`] for a factor of 0.
+    pub fn hashed(factor: usize) -> Result<Self, QuantError> {
+        let hashed = Quantizer::Hashed(HashedBy { factor, seed: 0 });
+        hashed.validate()?;
+        Ok(Self { ends: Ends::Same, ..Self::inner(hashed, None) })
     }
 
     /// Checks every value and that quantisers are where they belong.

@@ -89,6 +89,8 @@ pub(super) fn every() -> Vec<(&'static str, PlanSettings)> {
         ("ttq", PlanSettings::ttq()),
         ("power-of-two", PlanSettings::power_of_two(4).unwrap()),
         ("apot", PlanSettings::apot(4).unwrap()),
+        ("k-means", PlanSettings::shared(3).unwrap()),
+        ("hashed", PlanSettings::hashed(4).unwrap()),
     ]
 }
 
@@ -134,6 +136,7 @@ fn every_methods_values_lie_on_its_lattice_or_are_few() {
                         assert!(inside.contains(&f64::from(code)), "{name} {at}: code {code}");
                     }
                 }
+                None if site.quantizer.bits() > 8 => {}
                 None => {
                     let mut distinct = numbers.clone();
                     distinct.sort_by(f32::total_cmp);
@@ -248,4 +251,93 @@ fn an_uninitialised_graph_makes_no_kernels() {
     assert!(error.contains("input.scale") && error.contains("initialise"), "{error}");
     let none: [Vec<Value>; 0] = [];
     assert!(matches!(initialise(&mut graph, &Device::flex(), none), Err(crate::QuantError::Empty { .. })));
+}
+
+#[test]
+fn an_adder_network_computes_with_adder_layers_and_normalises_behind_them() {
+    let graph = quantised(&PlanSettings::adder());
+    assert!(sites(&graph).unwrap().is_empty());
+    let device = Device::flex();
+    let module = GraphModule::with_kernels(graph.clone(), &device, &kernels(&graph).unwrap()).unwrap();
+    let nodes = ["pool", "conv2", "conv2.batch_norm", "fc1"].map(|name| graph.find(name).unwrap());
+    let (_, taps) = module.run_tapped(batch(3), &nodes).unwrap();
+    let weight: Tensor<4> = module.weight("conv2.weight").unwrap().float().unwrap();
+    let conv = crate::adder::AdderConv { padding: 1, ..Default::default() };
+    let direct = conv.forward(taps[0].float().unwrap(), weight).unwrap();
+    assert_eq!(values(&taps[1]), direct.into_data().try_to_vec::<f32>().unwrap());
+    assert!(values(&taps[3]).iter().all(|v| *v <= 0.0));
+    // First and last layer multiply.
+    assert!(matches!(graph.node(graph.find("conv1").unwrap()).unwrap().op(), Op::Conv(_)));
+}
+
+#[test]
+fn pruned_weights_stay_zero_through_a_quantiser_that_has_a_zero() {
+    let methods = [
+        PlanSettings::lsq(3).unwrap(),
+        PlanSettings::int8().unwrap(),
+        PlanSettings::twn(),
+        PlanSettings::ttq(),
+        PlanSettings::power_of_two(4).unwrap(),
+    ];
+    for settings in methods {
+        let mut graph = network();
+        let keep: Vec<f32> = (0..480).map(|i| (i % 3) as f32).map(|v| v.min(1.0)).collect();
+        graph
+            .edit(|edit| {
+                let weight = edit.graph().find("fc1.weight")?;
+                let mask = TensorData::new(keep.clone(), [96, 5]);
+                let mask = edit.add_parameter("fc1.weight_mask", Role::Buffer, mask)?;
+                edit.insert_after(weight, "fc1.weight_masked", Op::Binary(Binary::Mul), &[weight, mask])
+            })
+            .unwrap();
+        let plan = QuantPlan::new(&graph, &settings).unwrap();
+        let mut graph = plan.apply(&graph).unwrap();
+        initialise(&mut graph, &Device::flex(), [batch(2)]).unwrap();
+        let device = Device::flex();
+        let module = GraphModule::with_kernels(graph.clone(), &device, &kernels(&graph).unwrap()).unwrap();
+        let node = graph.find("fc1.weight_quantised").unwrap();
+        let (_, taps) = module.run_tapped(batch(3), &[node]).unwrap();
+        let quantised = values(&taps[0]);
+        let kept = quantised.iter().zip(&keep).filter(|(_, keep)| **keep == 1.0);
+        assert!(kept.clone().any(|(v, _)| *v != 0.0), "{}", settings.weights);
+        let pruned = quantised.iter().zip(&keep).filter(|(_, keep)| **keep == 0.0);
+        assert!(pruned.clone().all(|(v, _)| *v == 0.0), "{}", settings.weights);
+    }
+}
+
+/// The gradient of `fc1.weight` under a loss of which the layer's result has the gradient one everywhere.
+#[test]
+fn the_gradient_of_a_linear_weight_is_the_methods_with_output_channels_in_front() {
+    let device = Device::flex().autodiff();
+    for (name, settings) in every() {
+        let (Quantizer::Xnor(_) | Quantizer::DorefaWeight(_) | Quantizer::Twn(_) | Quantizer::Lsq(_)) =
+            settings.weights
+        else {
+            continue;
+        };
+        let settings = PlanSettings { activations: None, ends: Ends::Same, ..settings };
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::float(Shape::batched([3]))).unwrap();
+        let w = TensorData::from([[0.5f32, -1.5], [0.02, 0.4], [-0.7, 0.9]]);
+        let weight = graph.parameter("fc.weight", Role::Weight, w.clone()).unwrap();
+        let fc = graph.add("fc", Op::Linear, &[x, weight]).unwrap();
+        graph.set_outputs(&[fc]).unwrap();
+        let graph = QuantPlan::new(&graph, &settings).unwrap().apply(&graph).unwrap();
+        let kernels = kernels(&graph).unwrap();
+        let module = GraphModule::with_kernels(graph.clone(), &device, &kernels).unwrap();
+        let x = Tensor::<2>::from_data([[1.0, 2.0, -1.0], [0.5, -3.0, 0.25]], &device);
+        let y: Tensor<2> = module.forward(x.clone()).unwrap();
+        let gradients = y.sum().backward();
+        let ours: Tensor<2> = module.weight("fc.weight").unwrap().float().unwrap();
+        let ours = ours.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
+
+        let own = Tensor::<2>::from_data(w, &device).require_grad();
+        let sites = sites(&graph).unwrap();
+        let paths = sites[0].parameters.iter().map(|id| graph.node(*id).unwrap().name());
+        let parameters: Vec<_> = paths.map(|path| module.weight(path).unwrap()).collect();
+        let quantised = settings.weights.quantize(own.clone().transpose(), &parameters).unwrap();
+        let gradients = x.matmul(quantised.transpose()).sum().backward();
+        let theirs = own.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(ours, theirs, "{name}");
+    }
 }
