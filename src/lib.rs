@@ -13,6 +13,8 @@
 //! | [`train`] | `kd-train` | runs, teachers, metrics, checkpoints, reports |
 //! | [`recipe`] | here | what to train, in a TOML file |
 //! | [`experiment`] | here | networks trained and compared side by side |
+//! | [`quant`] | `kd-quant` | quantisers, plans, training with few bits, networks on codes |
+//! | [`quantising`] | here | networks quantised while they train and compared |
 //! | [`pruning`] | here | networks pruned, recovered and compared |
 //! | [`program`] | here | what every program needs: options, logging, exit codes |
 //!
@@ -30,6 +32,7 @@ mod device;
 pub mod experiment;
 pub mod program;
 pub mod pruning;
+pub mod quantising;
 pub mod recipe;
 
 pub use device::{DeviceError, DeviceName};

@@ -10,6 +10,7 @@ use anyhow::Context;
 use kd_data::{DataError, Search};
 use kd_graph::{Engine, GraphError};
 use kd_prune::PruneError;
+use kd_quant::QuantError;
 use kd_train::{RunError, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -255,6 +256,7 @@ fn code(error: &anyhow::Error) -> u8 {
     let usage = error.chain().any(|cause| {
         let data = match cause.downcast_ref::<StudyError>() {
             Some(StudyError::Recipe(_) | StudyError::Settings(_) | StudyError::Model(_)) => return true,
+            Some(StudyError::Quant(error)) => return is_asked_for(error),
             Some(StudyError::Prune(error)) => return asked_for(error),
             Some(StudyError::Data(data)) => Some(data),
             _ => cause.downcast_ref::<DataError>(),
@@ -267,6 +269,16 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.downcast_ref::<PruneError>().is_some_and(asked_for)
     });
     if usage { USAGE } else { FAILURE }
+}
+
+/// As [`asked_for`], of quantisation.
+fn is_asked_for(error: &QuantError) -> bool {
+    matches!(
+        error,
+        QuantError::Setting { .. }
+            | QuantError::Plan { .. }
+            | QuantError::Graph(GraphError::UnknownName { .. })
+    )
 }
 
 /// Whether what was asked for is what is wrong.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use kd_train::RunSettings;
 
 use crate::pruning::PruneSettings;
+use crate::quantising::QuantizeSettings;
 
 pub use error::RecipeError;
 pub use objective::{ObjectiveSettings, TermSettings};
@@ -28,6 +29,7 @@ pub use settings::{CacheSettings, DataSettings, StudentSettings, TeacherSettings
 /// | `[objective]`, `[[objective.terms]]` | [`ObjectiveSettings`], [`TermSettings`]; cross-entropy if there is none |
 /// | `[cache]` | [`CacheSettings`]: teacher outputs kept on disk |
 /// | `[prune]` | [`PruneSettings`]: what `kd prune` removes, and how the network recovers |
+/// | `[quantize]` | [`QuantizeSettings`]: what `kd quantize` makes of the trained network |
 ///
 /// ```
 /// use kd::recipe::Recipe;
@@ -72,6 +74,9 @@ pub struct Recipe {
     /// Whether the teachers' outputs are kept on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSettings>,
+    /// What the student is quantised to once it is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<QuantizeSettings>,
     /// What is removed from the student once it is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneSettings>,
@@ -131,6 +136,7 @@ impl Recipe {
             return Err(RecipeError::CacheWithoutViews);
         }
         self.prune.as_ref().map_or(Ok(()), PruneSettings::validate).map_err(table("prune"))?;
+        self.quantize.as_ref().map_or(Ok(()), QuantizeSettings::validate).map_err(table("quantize"))?;
         let objective = self.objective.build()?;
         // A pruned network learns from what it was.
         let teaches_itself = self.prune.is_some();

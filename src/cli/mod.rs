@@ -6,6 +6,7 @@ mod eval;
 mod graph;
 mod list;
 mod prune;
+mod quantize;
 mod report;
 mod train;
 
@@ -18,7 +19,7 @@ use kd::experiment::Results;
 use kd::program::Verbosity;
 use serde::Serialize;
 
-/// Makes networks small: trains, distils, prunes, measures.
+/// Makes networks small: trains, distils, prunes, quantises, measures.
 #[derive(Parser)]
 #[command(name = "kd", version)]
 struct Arguments {
@@ -37,6 +38,8 @@ enum Command {
     Distill(distill::Options),
     /// Make a network smaller: as a recipe says, trained, pruned and recovered; or a model as it is, by `--target macs=0.5`.
     Prune(prune::Options),
+    /// Train a network, quantise it and train on, as a recipe says: few bits, binary or ternary, beside the float network.
+    Quantize(quantize::Options),
     /// Measure a trained network.
     Eval(eval::Options),
     /// Look at a model as a graph: what it does, what it costs, a picture.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => options.recipe.common.verbosity,
         Command::Distill(options) => options.recipe.common.verbosity,
         Command::Prune(options) => options.common.verbosity,
+        Command::Quantize(options) => options.recipe.common.verbosity,
         Command::Eval(options) => options.verbosity,
         Command::Graph(command) => command.verbosity(),
         Command::Report(_) | Command::List(_) => Verbosity::default(),
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(program, &options),
         Command::Distill(options) => distill::run(program, &options),
         Command::Prune(options) => prune::run(program, &options),
+        Command::Quantize(options) => quantize::run(program, &options),
         Command::Eval(options) => eval::run(&options),
         Command::Graph(command) => graph::run(&command),
         Command::Report(options) => report::run(&options),

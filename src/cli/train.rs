@@ -16,7 +16,7 @@ pub struct Options {
     pub recipe: RecipeOptions,
 }
 
-/// What `kd train`, `kd distill` and `kd prune` share.
+/// What `kd train`, `kd distill`, `kd prune` and `kd quantize` share.
 #[derive(clap::Args)]
 pub struct RecipeOptions {
     /// The recipe, a TOML file.
@@ -76,6 +76,9 @@ pub fn run(program: &Program, options: &Options) -> Result<()> {
     }
     if recipe.prune.is_some() {
         bail!(RecipeError::Unused { table: "prune", advice: "use `kd prune`" });
+    }
+    if recipe.quantize.is_some() {
+        bail!(RecipeError::Unused { table: "quantize", advice: "use `kd quantize`" });
     }
     let mut study = options.recipe.study(program, &recipe)?;
     let objective = || Ok(recipe.objective.build()?);

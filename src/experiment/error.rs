@@ -48,6 +48,9 @@ pub enum StudyError {
     /// The device could not hand over its numbers.
     #[error("could not read a tensor from the device: {0}")]
     Device(String),
+    /// A network could not be quantised.
+    #[error(transparent)]
+    Quant(#[from] kd_quant::QuantError),
     /// A network could not be pruned.
     #[error(transparent)]
     Prune(#[from] kd_prune::PruneError),

@@ -7,7 +7,7 @@ use kd_graph::{BatchNorm, Edit, Graph, GraphError, NodeId, Op, Pool, PoolKind, R
 
 use super::choose::{Point, QuantPlan};
 use super::kernel::turn;
-use super::{Quantizer, adder, op};
+use super::{Quantizer, adder, fold, op};
 use crate::QuantError;
 
 impl QuantPlan {
@@ -52,9 +52,30 @@ impl QuantPlan {
             let id = graph.find(path)?;
             let turned = is_turned(graph, id)?;
             let Some(value) = graph.value(id) else { continue };
-            starts.insert(path.as_str(), start(quantizer, value, turned)?);
+            let mut value = (**value).clone();
+            if let Some(pair) = self.pair(graph, id)? {
+                let factors = pair.factors(graph)?;
+                let row = value.shape().iter().skip(1).product::<usize>().max(1);
+                let factor = |i: usize| factors.get(i / row).copied().unwrap_or(1.0);
+                let scaled = value.iter::<f32>().enumerate().map(|(i, w)| w * factor(i)).collect();
+                value = TensorData::new(scaled, value.shape().clone());
+            }
+            starts.insert(path.as_str(), start(quantizer, &value, turned)?);
         }
         Ok(starts)
+    }
+
+    /// The batch normalisation that is folded into a weight.
+    fn pair(&self, graph: &Graph, weight: NodeId) -> Result<Option<fold::Pair>, QuantError> {
+        let last = last_of_chain(graph, weight)?;
+        for name in &self.folded {
+            if let Ok(pair) = fold::pair(graph, graph.find(name)?)?
+                && graph.node(pair.layer)?.inputs().get(1) == Some(&last)
+            {
+                return Ok(Some(pair));
+            }
+        }
+        Ok(None)
     }
 
     fn apply_in(&self, edit: &mut Edit, starts: &BTreeMap<&str, Vec<TensorData>>) -> Result<(), QuantError> {
@@ -70,12 +91,16 @@ impl QuantPlan {
                 }
                 continue;
             }
+            let ty = edit.graph().node(last)?.output().clone();
+            let last = match self.pair(edit.graph(), parameter)? {
+                Some(pair) => pair.insert(edit, last)?,
+                None => last,
+            };
             let mut inputs = vec![last];
             let start = starts.get(path.as_str()).map_or(&[][..], Vec::as_slice);
             for ((name, role), data) in quantizer.parameters().iter().zip(start) {
                 inputs.push(edit.add_parameter(&format!("{path}_{name}"), *role, data.clone())?);
             }
-            let ty = edit.graph().node(last)?.output().clone();
             let node =
                 edit.insert_after(last, &format!("{path}_quantised"), quantizer.op(turned, 0)?, &inputs)?;
             edit.set_type(node, ty)?;

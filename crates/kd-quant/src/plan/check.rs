@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kd_graph::Graph;
 
 use super::choose::{Point, QuantPlan};
+use super::fold;
 use super::quantizer::{Place, Quantizer};
 use super::walk::{layers, network};
 use crate::{DorefaGradient, QuantError};
@@ -35,6 +36,11 @@ impl QuantPlan {
         }
         if let Some(path) = found.keys().find(|path| !self.network.contains_key(*path)) {
             return Err(wrong(path, "is not in the plan: it is for another network"));
+        }
+        for name in &self.folded {
+            if let Err(why) = fold::pair(graph, graph.find(name)?)? {
+                return Err(wrong(name, why));
+            }
         }
         let layers = layers(graph)?;
         for (path, quantizer) in &self.weights {

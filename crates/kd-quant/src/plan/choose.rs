@@ -7,8 +7,8 @@ use comfy_table::{LineStyle, Table, presets};
 use kd_graph::{Binary, Graph, NodeId, Op, PoolKind};
 use serde::{Deserialize, Serialize};
 
-use super::walk::{can_be_negative, depends_on_input, layers, matches, network, source};
-use super::{PlanSettings, Quantizer};
+use super::walk::{Layer, can_be_negative, depends_on_input, layers, matches, network, source};
+use super::{PlanSettings, Quantizer, fold};
 use crate::{DorefaGradient, QuantError};
 
 /// A quantiser of an activation.
@@ -42,6 +42,9 @@ pub struct QuantPlan {
     /// By the name of the layer whose result's gradient is quantised.
     #[serde(default)]
     pub gradients: BTreeMap<String, DorefaGradient>,
+    /// Names of batch normalisations that are folded into the convolution in front while it trains.
+    #[serde(default)]
+    pub folded: BTreeSet<String>,
 }
 
 impl QuantPlan {
@@ -87,6 +90,9 @@ impl QuantPlan {
             if let Some(gradients) = settings.gradients {
                 plan.gradients.insert(layer.name.clone(), gradients);
             }
+        }
+        if settings.fold_batch_norm {
+            plan.folded = foldable(graph, &layers, &plan.weights)?;
         }
         let mut groups = Groups::default();
         if let (true, Some(activation)) = (settings.everywhere, &settings.activations) {
@@ -151,6 +157,24 @@ impl fmt::Display for QuantPlan {
         }
         write!(f, "{table}")
     }
+}
+
+/// The batch normalisations behind convolutions whose weights get a grid.
+fn foldable(
+    graph: &Graph,
+    layers: &[Layer],
+    weights: &BTreeMap<String, Quantizer>,
+) -> Result<BTreeSet<String>, QuantError> {
+    let mut names = BTreeSet::new();
+    for (id, node) in graph.nodes() {
+        let Ok(pair) = fold::pair(graph, id)? else { continue };
+        let weight = layers.iter().find(|layer| layer.node == pair.layer).map(|layer| &layer.weight);
+        let quantizer = weight.and_then(|weight| weights.get(weight));
+        if matches!(quantizer, Some(Quantizer::Uniform(_) | Quantizer::Lsq(_))) {
+            names.insert(node.name().to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Activations that have to share a scale.

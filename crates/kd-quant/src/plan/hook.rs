@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use kd_core::Time;
 use kd_graph::{Graph, Kernels, Op};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::{kernels_for, turn};
 use super::watch::{Watch, moves};
-use super::{Quantizer, sites};
+use super::{Quantizer, fold, sites};
 use crate::QuantError;
 use crate::observer::{RangeMethod, Ranges};
 
@@ -43,7 +43,12 @@ pub struct QuantHook {
 #[derive(Clone, Debug)]
 enum Target {
     /// The real weight, and the paths of what is observed of it.
-    Weight { quantizer: Quantizer, turned: bool, observed: Vec<String> },
+    Weight {
+        quantizer: Quantizer,
+        turned: bool,
+        observed: Vec<String>,
+        folded: Option<(String, String, f64)>,
+    },
     /// Parameter number `index` of the quantiser.
     Parameter { quantizer: Quantizer, turned: bool, index: usize },
 }
@@ -82,7 +87,10 @@ impl QuantHook {
                 (Some(weight), _) => {
                     let observed = if uniform { paths.clone() } else { Vec::new() };
                     let quantizer = quantizer.clone();
-                    hook.targets.insert(name(weight)?, Target::Weight { quantizer, turned, observed });
+                    let folded =
+                        fold::folded(graph, site.source)?.map(|pair| pair.paths(graph)).transpose()?;
+                    hook.targets
+                        .insert(name(weight)?, Target::Weight { quantizer, turned, observed, folded });
                 }
                 (None, [scale, zero_point]) if moves(&quantizer) => {
                     let ends = hook.ends(graph, &quantizer, [scale, zero_point])?;
@@ -153,6 +161,28 @@ impl QuantHook {
         Ok(new)
     }
 
+    /// Scales and running variances of folded batch normalisations, where weights are observed.
+    fn vectors<M: Module>(&self, module: &M) -> BTreeMap<String, Vec<f32>> {
+        let wanted: BTreeSet<&String> = self
+            .targets
+            .values()
+            .filter_map(|target| match target {
+                Target::Weight { folded: Some((gamma, variance, _)), observed, .. }
+                    if !observed.is_empty() =>
+                {
+                    Some([gamma, variance])
+                }
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let mut read = Read { wanted, found: BTreeMap::new(), path: Vec::new() };
+        if !read.wanted.is_empty() {
+            module.visit(&mut read);
+        }
+        read.found
+    }
+
     fn freeze<M: Module>(&self, module: M) -> M {
         module.map(&mut Freeze { norms: &self.norms, path: Vec::new() })
     }
@@ -176,7 +206,8 @@ impl<N: Module> Hook<N> for QuantHook {
     fn after_step(&mut self, time: Time, learner: Learner<N>) -> Result<Learner<N>, HookError> {
         let failed = |error: QuantError| HookError(error.to_string());
         let Learner { student, adapters } = learner;
-        let mut project = Project { targets: &self.targets, observed: BTreeMap::new(), wrong: None };
+        let vectors = self.vectors(&student);
+        let mut project = Project { targets: &self.targets, vectors, observed: BTreeMap::new(), wrong: None };
         let mut student = map_weights(student, &mut project);
         let (mut observed, wrong) = (project.observed, project.wrong);
         wrong.map_or(Ok(()), Err).map_err(failed)?;
@@ -219,8 +250,26 @@ impl<N: Module> Hook<N> for QuantHook {
 /// Puts every tensor in the state that its method wants, and observes weights.
 struct Project<'a> {
     targets: &'a BTreeMap<String, Target>,
+    vectors: BTreeMap<String, Vec<f32>>,
     observed: BTreeMap<String, Vec<f32>>,
     wrong: Option<QuantError>,
+}
+
+impl Project<'_> {
+    /// A weight with the scale of the batch normalisation behind its layer in it.
+    fn folded<const D: usize>(&self, weight: Tensor<D>, by: Option<&(String, String, f64)>) -> Tensor<D> {
+        let Some((gamma, variance, epsilon)) = by else { return weight };
+        let (Some(gamma), Some(variance)) = (self.vectors.get(gamma), self.vectors.get(variance)) else {
+            return weight;
+        };
+        let factors = fold::factors(gamma, variance, *epsilon);
+        let mut shape = [1; D];
+        if let Some(first) = shape.first_mut() {
+            *first = factors.len();
+        }
+        let device = weight.device();
+        weight * crate::data::tensor(factors, shape, &device)
+    }
 }
 
 impl TensorMap for Project<'_> {
@@ -230,10 +279,10 @@ impl TensorMap for Project<'_> {
             Some(Target::Parameter { quantizer, turned, index }) => {
                 turn(quantizer.project_parameter(*index, turn(tensor, *turned)), *turned)
             }
-            Some(Target::Weight { quantizer, turned, observed }) => {
+            Some(Target::Weight { quantizer, turned, observed, folded }) => {
                 let weight = quantizer.project(turn(tensor, *turned));
                 if !observed.is_empty() {
-                    match quantizer.initial(weight.clone()) {
+                    match quantizer.initial(self.folded(weight.clone(), folded.as_ref())) {
                         Ok(values) => {
                             for (path, value) in observed.iter().zip(values) {
                                 let numbers = value.data().map(|data| data.iter::<f32>().collect());
@@ -261,6 +310,30 @@ impl TensorMap for Assign {
                 Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
             }
             _ => tensor,
+        }
+    }
+}
+
+/// Reads vectors by path, running statistics among them.
+struct Read<'a> {
+    wanted: BTreeSet<&'a String>,
+    found: BTreeMap<String, Vec<f32>>,
+    path: Vec<String>,
+}
+
+impl ModuleVisitor for Read<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if self.wanted.contains(&path) {
+            self.found.insert(path, param.val().detach().into_data().iter::<f32>().collect());
         }
     }
 }

@@ -37,6 +37,7 @@ mod apply;
 mod check;
 mod choose;
 mod compute;
+mod fold;
 mod hashed;
 mod hook;
 mod initialise;
@@ -55,6 +56,7 @@ mod walk;
 mod watch;
 
 pub use choose::{Point, QuantPlan};
+pub use fold::fold_trained;
 pub use hook::QuantHook;
 pub use initialise::initialise;
 pub use kernel::kernels;

@@ -34,6 +34,7 @@ pub enum Ends {
 /// | `gradients` | none | that of the gradients of layers' results |
 /// | `ends` | 8 bits | first and last layer |
 /// | `exclude` | none | layers that stay in float, by name, `*` for any letters |
+/// | `fold-batch-norm` | no | weights are quantised with the scale of the batch normalisation behind the convolution in them, as they are deployed |
 /// | `everywhere` | yes | activations are quantised also where they are added, concatenated and averaged, at one scale each: an integer network needs it |
 ///
 /// ```
@@ -61,6 +62,9 @@ pub struct PlanSettings {
     /// Layers left in float.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Whether batch normalisations are folded.
+    #[serde(default)]
+    pub fold_batch_norm: bool,
     /// Whether sums, concatenations and means read codes too.
     #[serde(default = "yes")]
     pub everywhere: bool,
@@ -77,7 +81,8 @@ fn yes() -> bool {
 impl PlanSettings {
     /// These two quantisers, all else by default.
     pub fn new(weights: Quantizer, activations: Option<Quantizer>) -> Self {
-        Self { weights, activations, gradients: None, ends: eight(), exclude: Vec::new(), everywhere: yes() }
+        let (gradients, exclude, fold_batch_norm) = (None, Vec::new(), false);
+        Self { weights, activations, gradients, ends: eight(), exclude, fold_batch_norm, everywhere: yes() }
     }
 
     /// As [`new`](Self::new), with the first and the last layer in float and activations quantised in front of layers only, as binary networks are.
