@@ -108,6 +108,10 @@ pub fn fold_trained(graph: &Graph) -> Result<Graph, QuantError> {
     let mut result = graph.clone();
     let nodes: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
     for fold in nodes {
+        if result.node(fold).is_err() {
+            // Gone with another one.
+            continue;
+        }
         let Some(pair) = folded(&result, fold)? else { continue };
         let factors = pair.factors(&result)?;
         let &[weight, ..] = result.node(fold)?.inputs() else { continue };

@@ -178,7 +178,8 @@ impl QuantHook {
             .collect();
         let mut read = Read { wanted, found: BTreeMap::new(), path: Vec::new() };
         if !read.wanted.is_empty() {
-            module.visit(&mut read);
+            // Its statistics have their last update.
+            module.valid().visit(&mut read);
         }
         read.found
     }

@@ -60,8 +60,8 @@ pub fn initialise(
 pub(super) fn check_initialised(graph: &Graph) -> Result<(), QuantError> {
     for site in sites(graph)? {
         let Some(&first) = site.parameters.first() else { continue };
-        let zeros = graph.value(first).is_some_and(|value| value.iter::<f32>().all(|value| value == 0.0));
-        if zeros && site.weight.is_none() {
+        let zero = |id: &NodeId| graph.value(*id).is_some_and(|value| value.iter::<f32>().all(|v| v == 0.0));
+        if site.weight.is_none() && site.parameters.iter().all(zero) {
             return Err(QuantError::Uninitialised { name: graph.node(first)?.name().to_owned() });
         }
     }
