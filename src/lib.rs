@@ -13,7 +13,6 @@
 //! | [`train`] | `kd-train` | runs, teachers, metrics, checkpoints, reports |
 //! | [`recipe`] | here | what to train, in a TOML file |
 //! | [`experiment`] | here | networks trained and compared side by side |
-//! | [`quant`] | `kd-quant` | quantisers, plans, training with few bits, networks on codes |
 //! | [`quantising`] | here | networks quantised while they train and compared |
 //! | [`pruning`] | here | networks pruned, recovered and compared |
 //! | [`program`] | here | what every program needs: options, logging, exit codes |
