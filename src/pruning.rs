@@ -5,6 +5,7 @@
 //! same for all of them, in [`prune`].
 
 mod channels;
+mod lasso;
 mod magnitude;
 mod method;
 mod recovery;
@@ -12,11 +13,14 @@ mod sensitivity;
 mod settings;
 mod slimming;
 mod snapshot;
+mod structured_sparsity;
 mod study;
 
 pub use channels::Channels;
+pub use lasso::Lasso;
 pub use magnitude::MagnitudePruning;
 pub use method::{Method, Net, PRUNE_METHODS, PruneMethod, PruneMethodInfo, Pruned, ToPrune};
 pub use recovery::Recovery;
 pub use settings::PruneSettings;
+pub use structured_sparsity::StructuredSparsity;
 pub use study::{PrunedNetwork, prune, zoo_graph};

@@ -82,6 +82,9 @@ fn every_recovery_of_every_method_runs() {
         ("\"magnitude\"\nsparsity = 0.8\npasses = 2", "\"distil\""),
         ("\"magnitude\"", "{ rewind = 0 }"),
         ("\"channels\"\ntarget = { bytes = 0.5 }", "\"from-scratch\""),
+        ("\"structured-sparsity\"\nlambda = 0.01\nthreshold = 0.9", "\"fine-tune\""),
+        ("\"structured-sparsity\"\ngroup = \"shape\"\nthreshold = 0.5", "\"distil\""),
+        ("\"lasso\"\nkeep = 0.5\nbatches = 2", "\"fine-tune\""),
     ]
     .into_iter()
     .enumerate()

@@ -7,7 +7,7 @@ use kd_prune::{KeepMasks, Masks, NetworkSlimming, PruneError, PrunePlan, Sensiti
 use kd_train::Hook;
 use serde::{Deserialize, Serialize};
 
-use super::{Channels, MagnitudePruning};
+use super::{Channels, Lasso, MagnitudePruning, StructuredSparsity};
 use crate::experiment::{Data, StudyError};
 
 /// A network that is pruned: any traced model of images.
@@ -23,6 +23,10 @@ pub enum PruneMethod {
     Channels(Channels),
     /// Single weights by their size.
     Magnitude(MagnitudePruning),
+    /// Groups of weights that a group lasso drives to zero.
+    StructuredSparsity(StructuredSparsity),
+    /// Channels that LASSO chooses, and least squares makes up for.
+    Lasso(Lasso),
 }
 
 /// A row of [`PRUNE_METHODS`].
@@ -53,6 +57,16 @@ pub const PRUNE_METHODS: &[PruneMethodInfo] = &[
         summary: "single weights by their size, with retraining",
         paper: "Han et al., 2015, arXiv:1506.02626",
     },
+    PruneMethodInfo {
+        name: "structured-sparsity",
+        summary: "filters, channels or shapes that a group lasso drives to zero",
+        paper: "Wen et al., 2016, arXiv:1608.03665",
+    },
+    PruneMethodInfo {
+        name: "lasso",
+        summary: "channels chosen by LASSO, the layers that read them refitted by least squares",
+        paper: "He et al., 2017, arXiv:1707.06168",
+    },
 ];
 
 impl PruneMethod {
@@ -62,6 +76,8 @@ impl PruneMethod {
             Self::NetworkSlimming(method) => method,
             Self::Channels(method) => method,
             Self::Magnitude(method) => method,
+            Self::StructuredSparsity(method) => method,
+            Self::Lasso(method) => method,
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! 45,000 training images (or `--limit`), 5,000 held out for validation, which chooses the epoch; pad-crop and flip; errors are on the 10,000 test images. Both methods prune the
 //! same network, trained with the penalty on its scales. The control has the same channels with fresh weights and trains as long as both stages together.
-//! Prints one line of JSON per network and, at the end, a table.
+//! Prints one line of JSON per network, a table of milliseconds once channels are removed, and at the end a table of errors.
 
 use std::path::PathBuf;
 
@@ -87,29 +87,38 @@ fn main() -> Result<()> {
         let (removed, absorbed) = plan.absorb(&dense, shrink.device())?;
         tracing::info!("{absorbed:?}");
         table.add(&shrink, &format!("{method}, removed"), &removed)?;
+        small.push((method, plan, removed));
+    }
+    let graphs: Vec<&Graph> = std::iter::once(&dense).chain(small.iter().map(|(.., graph)| graph)).collect();
+    let names: Vec<&str> = std::iter::once("dense").chain(small.iter().map(|(method, ..)| *method)).collect();
+    print(&milliseconds(&shrink, &names, &graphs)?);
+
+    for (method, plan, removed) in &small {
         for (how, teacher) in [("fine-tuned", None), ("distilled", Some(&dense))] {
             let name = format!("{method}, {how}");
             let with = With { teacher, ..With::default() };
-            let recovered = shrink.train(&name, &removed, options.recovery_epochs, with)?;
+            let recovered = shrink.train(&name, removed, options.recovery_epochs, with)?;
             table.add(&shrink, &name, &recovered)?;
         }
         let name = format!("{method}, from scratch");
         let control = plan.apply(&shrink.fresh(&options.model, 2)?)?;
         let epochs = options.epochs + options.recovery_epochs;
         table.add(&shrink, &name, &shrink.train(&name, &control, epochs, With::default())?)?;
-        small.push((method, removed));
     }
     print(&table.text);
-
-    let graphs: Vec<&Graph> = std::iter::once(&dense).chain(small.iter().map(|(_, graph)| graph)).collect();
-    let names = std::iter::once("dense").chain(small.iter().map(|(method, _)| *method));
-    let (single, batched) = (shrink.milliseconds(&graphs, 1, 51)?, shrink.milliseconds(&graphs, 128, 11)?);
-    print("| network | ms, batch 1 | ms, batch 128 | times faster |\n|---|---:|---:|---|");
-    for ((name, one), many) in names.zip(&single).zip(&batched) {
-        let (first, all) = (single[0] / one, batched[0] / many);
-        print(&format!("| {name} | {one:.2} | {many:.1} | {first:.2}, {all:.2} |"));
-    }
     Ok(())
+}
+
+/// Networks that take turns at batch 1 and 128: medians, and how many times faster than the first each is.
+fn milliseconds(shrink: &Shrink, names: &[&str], graphs: &[&Graph]) -> Result<String> {
+    let (single, batched) = (shrink.milliseconds(graphs, 1, 51)?, shrink.milliseconds(graphs, 128, 11)?);
+    let mut text =
+        "| network | ms, batch 1 | ms, batch 128 | times faster |\n|---|---:|---:|---|\n".to_owned();
+    for ((name, one), many) in names.iter().zip(&single).zip(&batched) {
+        let (first, all) = (single[0] / one, batched[0] / many);
+        text += &format!("| {name} | {one:.2} | {many:.1} | {first:.2}, {all:.2} |\n");
+    }
+    Ok(text)
 }
 
 struct Table {

@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 12)]
     recovery_epochs: usize,
     /// Factor of the penalty on the scales.
-    #[arg(long, default_value_t = 1e-4)]
+    #[arg(long, default_value_t = 2e-3)]
     lambda: f64,
     /// Share of the dense network's parameters that every pass leaves: 84.4 % gone, then 93.9 %, then more.
     #[arg(long, value_delimiter = ',', default_values_t = [0.156, 0.061, 0.04])]
@@ -117,7 +117,7 @@ fn passes(shrink: &Shrink, options: &Options, rows: &mut Rows) -> Result<()> {
         let both = options.epochs + options.recovery_epochs;
         let scratch = shrink.train(&name("from scratch"), &control, both, With::default())?;
         add(name("from scratch"), &scratch)?;
-        graph = plain;
+        graph = distilled;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::absorb::add_to_bias;
 use crate::sampled_layer::{Layer, Samples};
-use crate::{Array, PruneError, lasso_channels, least_squares};
+use crate::{Array, PruneError, PrunePlan, lasso_channels, least_squares};
 
 /// Responses that the choice of channels looks at, at most; the reconstruction takes all.
 const RESPONSES: usize = 20_000;
@@ -58,8 +58,19 @@ pub struct LassoLayer {
     pub refitted: f64,
 }
 
+/// What [`LassoPruning`] leaves.
+#[derive(Clone, Debug)]
+pub struct LassoPruned {
+    /// The smaller network.
+    pub graph: Graph,
+    /// A line for every layer, in the order in which they were pruned.
+    pub layers: Vec<LassoLayer>,
+    /// What was removed, each for what the one before left.
+    pub plans: Vec<PrunePlan>,
+}
+
 impl LassoPruning {
-    /// Prunes what layers read in a network, in execution order, with the responses to some batches; returns the smaller network and a line for every layer.
+    /// Prunes what layers read in a network, in execution order, with the responses to some batches.
     ///
     /// Those layers are pruned that alone read a set of channels, as inside the blocks of residual networks; channels that several layers read, as those of
     /// a residual path, stay. `layers` names some of them; none stands for all.
@@ -73,7 +84,7 @@ impl LassoPruning {
         device: &Device,
         batches: &[Vec<Value>],
         layers: Option<&[String]>,
-    ) -> Result<(Graph, Vec<LassoLayer>), PruneError> {
+    ) -> Result<LassoPruned, PruneError> {
         if !(self.keep > 0.0 && self.keep < 1.0) {
             return Err(PruneError::setting("keep", self.keep, "above 0 and below 1"));
         }
@@ -95,17 +106,18 @@ impl LassoPruning {
         }
         let whole = GraphModule::new(graph.clone(), &device.clone().without_autodiff())?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let (mut graph, mut report) = (graph.clone(), Vec::new());
+        let mut pruned = LassoPruned { graph: graph.clone(), layers: Vec::new(), plans: Vec::new() };
         for name in all.iter().filter(|name| layers.is_none_or(|layers| layers.contains(name))) {
             // What is left of its channels may have no choice any more.
-            let Some(layer) = Layer::of(&graph, name)? else { continue };
-            let samples = self.samples(&whole, &graph, &layer, batches, &mut rng)?;
-            let (smaller, line) = self.prune(&graph, &layer, &samples)?;
+            let Some(layer) = Layer::of(&pruned.graph, name)? else { continue };
+            let samples = self.samples(&whole, &pruned.graph, &layer, batches, &mut rng)?;
+            let (smaller, line, plan) = self.prune(&pruned.graph, &layer, &samples)?;
             tracing::info!("{}: {} of {} channels stay", line.layer, line.after, line.before);
-            graph = smaller;
-            report.push(line);
+            pruned.graph = smaller;
+            pruned.layers.push(line);
+            pruned.plans.push(plan);
         }
-        Ok((graph, report))
+        Ok(pruned)
     }
 
     /// What the layer reads in the network as it is, and what it made of it in the network as it was.
@@ -135,7 +147,7 @@ impl LassoPruning {
         graph: &Graph,
         layer: &Layer,
         samples: &Samples,
-    ) -> Result<(Graph, LassoLayer), PruneError> {
+    ) -> Result<(Graph, LassoLayer, PrunePlan), PruneError> {
         let weight = layer.rows(graph)?;
         let bias = layer.bias(graph)?;
         let channels = layer.channels.len();
@@ -173,7 +185,8 @@ impl LassoPruning {
 
         let gone =
             (0..channels).filter(|channel| !kept.contains(channel)).filter_map(|c| layer.positions.get(c));
-        let mut smaller = graph.dependencies().remove(graph, gone.copied())?;
+        let plan = PrunePlan::new(graph, gone.copied())?;
+        let mut smaller = plan.apply(graph)?;
         let weight = layer.weight_of(&fitted, columns.len(), &smaller)?;
         smaller.edit(|edit| edit.set_value(layer.weight, weight.to_data()))?;
         let shift: Vec<f32> = intercepts
@@ -185,7 +198,7 @@ impl LassoPruning {
             tracing::warn!("the bias of `{}` is shared: it stays as it was", layer.name);
         }
         let (before, after) = (channels, kept.len());
-        Ok((smaller, LassoLayer { layer: layer.name.clone(), before, after, dropped, refitted }))
+        Ok((smaller, LassoLayer { layer: layer.name.clone(), before, after, dropped, refitted }, plan))
     }
 }
 

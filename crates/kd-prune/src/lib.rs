@@ -78,7 +78,7 @@ pub use group_lasso::GroupLasso;
 pub use hard_concrete::{HardConcrete, l0_penalty};
 pub use keep_masks::KeepMasks;
 pub use lasso::{lasso, lasso_channels, least_squares};
-pub use lasso_pruning::{LassoLayer, LassoPruning};
+pub use lasso_pruning::{LassoLayer, LassoPruned, LassoPruning};
 pub use lottery::{Instability, LotteryTicket, Snapshot, TicketRound, between, instability, rewound};
 pub use mask::{Mask, Masks};
 pub use masked::{fold_masks, insert_masks, insert_straight_through_masks, mask_kernels, masks_of};

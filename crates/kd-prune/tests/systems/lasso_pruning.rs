@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kd_graph::{Graph, Kernels, Value};
-use kd_prune::LassoPruning;
+use kd_prune::{LassoPruned, LassoPruning};
 
 use crate::common::{apart, logits, perceptron, residual, serial, shaken, with_numbers};
 
@@ -16,7 +16,7 @@ fn batches(count: usize) -> Vec<Vec<Value>> {
     (0..count).map(batch).collect()
 }
 
-fn run(graph: &Graph, settings: LassoPruning) -> (Graph, Vec<kd_prune::LassoLayer>) {
+fn run(graph: &Graph, settings: LassoPruning) -> LassoPruned {
     settings.run(graph, &Device::flex(), &batches(12), None).unwrap()
 }
 
@@ -35,7 +35,9 @@ fn channels_that_repeat_others_go_and_the_responses_are_reproduced() {
     }
     let only = ["conv2".to_owned()];
     let settings = LassoPruning::default();
-    let (small, report) = settings.run(&graph, &Device::flex(), &batches(12), Some(&only)).unwrap();
+    let LassoPruned { graph: small, layers: report, plans } =
+        settings.run(&graph, &Device::flex(), &batches(12), Some(&only)).unwrap();
+    assert_eq!(plans[0].apply(&graph).unwrap().cost(1).unwrap(), small.cost(1).unwrap());
     assert_eq!((report[0].before, report[0].after), (6, 3), "{report:?}");
     assert!(report[0].refitted < 1e-8, "{report:?}");
     assert!(small.cost(1).unwrap().macs < graph.cost(1).unwrap().macs);
@@ -50,7 +52,8 @@ fn every_layer_that_alone_reads_its_channels_is_pruned_and_refitting_is_better_t
     for (graph, expected) in
         [(shaken(residual(2)), vec!["conv2", "output"]), (shaken(perceptron(2)), vec!["fc2", "output"])]
     {
-        let (small, report) = run(&graph, LassoPruning { keep: 0.6, ..Default::default() });
+        let LassoPruned { graph: small, layers: report, .. } =
+            run(&graph, LassoPruning { keep: 0.6, ..Default::default() });
         let names: Vec<_> = report.iter().map(|layer| layer.layer.as_str()).collect();
         assert_eq!(names, expected);
         for layer in &report {
@@ -58,7 +61,7 @@ fn every_layer_that_alone_reads_its_channels_is_pruned_and_refitting_is_better_t
         }
         assert!(small.cost(1).unwrap().parameters < graph.cost(1).unwrap().parameters);
         assert_eq!(logits(&small, &Kernels::new()).len(), 18);
-        assert_eq!(run(&graph, LassoPruning { keep: 0.6, ..Default::default() }).0, small);
+        assert_eq!(run(&graph, LassoPruning { keep: 0.6, ..Default::default() }).graph, small);
     }
 }
 
