@@ -1,6 +1,7 @@
 //! What the measuring programs share: MNIST on disk, test errors, a log.
 
 mod compare;
+pub mod ground;
 mod peer;
 pub mod quantised;
 mod shrink;

@@ -15,6 +15,7 @@
 //! | [`sharing`] | k-means codebooks, HashedNets |
 //! | [`plan`] | quantisers in a traced network: which tensor gets which, training with them |
 //! | [`integer`] | a quantised network on codes ([`integer::IntegerNetwork`]) and what it is made of: convolution, product, sum, poolings, requantisation, gemmlowp's fixed point |
+//! | [`hessian`] | bits per layer by the loss's curvature (Q-BERT) |
 //! | [`analysis`] | SQNR, cosine, saturation, flips, packed bytes; bits per layer under a budget |
 //!
 //! **Conventions.** Rounding is half to even. Where public code disagrees (the sign of zero, the gradient at exactly a bound, what counts as $N$), the
@@ -31,6 +32,7 @@ mod error;
 mod gradient_node;
 mod granularity;
 mod grid;
+pub mod hessian;
 pub mod integer;
 mod linear_system;
 mod lsq;

@@ -9,7 +9,8 @@ use crate::{Grid, QuantError};
 /// The symmetric range $[-t, t]$ whose distribution of magnitudes, quantised, has the least Kullback-Leibler divergence from the original.
 ///
 /// For every number of kept bins from the number of magnitude codes on: what lies beyond is added to the last kept bin ($P$); $Q$ spreads each code's sum
-/// evenly over its bins that are not empty. The least $\sum P \ln (P/Q)$ wins; for values that are never negative the range is $[0, t]$.
+/// evenly over its bins that are not empty. The least $\sum P \ln (P/Q)$ wins; for values that are never negative the range is $[0, t]$. The bin at zero
+/// counts as its neighbour does: zero is a code at every range, and the many zeros of a rectifier would otherwise ask for the smallest range of all.
 ///
 /// Migacz, *8-bit Inference with TensorRT*, GTC 2017.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,11 +79,36 @@ impl Observer for Entropy {
     fn ranges(&self) -> Result<Ranges, QuantError> {
         let (counts, _, high) = self.magnitudes.counts().ok_or(NOTHING)?;
         let codes = self.codes();
+        let mut counts = counts.to_vec();
+        if let [zero, next, ..] = counts.as_mut_slice() {
+            *zero = *next;
+        }
         let kept = (codes..=counts.len())
-            .map(|kept| (kept, divergence(counts, kept, codes)))
+            .map(|kept| (kept, divergence(&counts, kept, codes)))
+            .filter(|(_, divergence)| divergence.is_finite())
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map_or(counts.len(), |(kept, _)| kept);
         let limit = high * kept as f32 / counts.len() as f32;
         Ok(Ranges::single(if self.negative { -limit } else { 0.0 }, limit))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn the_zeros_of_a_rectifier_do_not_cut_what_lies_above_them() {
+        // Two thirds zeros, the rest spread evenly up to 1.
+        let values: Vec<f32> =
+            (0..30_000).map(|i| if i % 3 == 0 { i as f32 / 30_000.0 } else { 0.0 }).collect();
+        for bits in [4, 8] {
+            let mut observer = Entropy::new(Grid::unsigned(bits).unwrap(), 2048).unwrap();
+            observer.observe(Tensor::<1>::from_floats(values.as_slice(), &Device::flex())).unwrap();
+            let high = observer.ranges().unwrap().max[0];
+            assert!(high > 0.9, "{bits} bits: {high}");
+        }
     }
 }

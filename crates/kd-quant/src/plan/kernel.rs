@@ -40,7 +40,8 @@ enum Mode {
 }
 
 fn make(graph: &Graph, mode: &Mode) -> Result<Kernels, QuantError> {
-    let mut kernels = Kernels::new();
+    // Weights that share values in place of a parameter may be in the same network.
+    let mut kernels = crate::sharing::kernels();
     for (_, node) in graph.nodes() {
         if let kd_graph::Op::Custom { name, .. } = node.op() {
             if let Some(kernel) = adder::kernel(name)? {

@@ -196,8 +196,12 @@ impl BitSplit {
         let columns: Vec<Vec<f64>> = (0..width).map(|i| column(inputs, i)).collect();
         let gram: Vec<Vec<f64>> =
             columns.iter().map(|a| columns.iter().map(|b| dot(a, b)).collect()).collect();
-        let correlation: Vec<Vec<f64>> =
-            (0..channels).map(|j| columns.iter().map(|x| dot(x, &column(outputs, j))).collect()).collect();
+        let correlation: Vec<Vec<f64>> = (0..channels)
+            .map(|j| {
+                let output = column(outputs, j);
+                columns.iter().map(|x| dot(x, &output)).collect()
+            })
+            .collect();
         for _ in 0..epochs {
             for (j, correlation) in correlation.iter().enumerate() {
                 refine(&mut weight, j, &gram, correlation);

@@ -45,7 +45,14 @@ impl Codebook {
     /// # Errors
     /// As [`KMeans::fit`].
     pub fn fit_by<const D: usize>(w: &Tensor<D>, kmeans: KMeans) -> Result<Self, QuantError> {
-        let values = numbers("the weight to share", w.clone().detach())?;
+        Self::of(&numbers("the weight to share", w.clone().detach())?, kmeans)
+    }
+
+    /// As [`fit_by`](Self::fit_by), of plain numbers.
+    ///
+    /// # Errors
+    /// As [`KMeans::fit`].
+    pub fn of(values: &[f32], kmeans: KMeans) -> Result<Self, QuantError> {
         let kept: Vec<f32> = values.iter().copied().filter(|&v| v != 0.0).collect();
         let clusters = kmeans.fit(&kept)?;
         let mut assigned = clusters.assignment.iter();

@@ -1,6 +1,7 @@
 //! HashedNets: a matrix whose elements are drawn from few parameters by a hash.
 
 use burn::tensor::{Int, Tensor};
+use kd_graph::Scalar;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash32;
 
@@ -112,6 +113,23 @@ impl Hashed {
             x.clone().matmul(self.rows(&parameters, from, to).transpose())
         };
         Ok(Tensor::cat((0..self.outputs).step_by(tile).map(of_tile).collect(), 1))
+    }
+
+    /// All settings, as numbers.
+    pub(super) fn attributes(&self) -> [usize; 5] {
+        [self.inputs, self.outputs, self.parameters, self.seed as usize, self.tile]
+    }
+
+    /// The way back from [`attributes`](Self::attributes).
+    pub(super) fn from_attributes(attributes: &[Scalar]) -> Option<Self> {
+        let number = |scalar: &Scalar| match scalar {
+            Scalar::Int(number) => usize::try_from(*number).ok(),
+            _ => None,
+        };
+        let numbers: Vec<usize> = attributes.iter().map(number).collect::<Option<_>>()?;
+        let [inputs, outputs, parameters, seed, tile] = numbers.try_into().ok()?;
+        let hashed = Self::new(inputs, outputs, parameters).ok()?;
+        Some(hashed.with_seed(u32::try_from(seed).ok()?).with_tile(tile))
     }
 
     fn check(&self, parameters: &Tensor<1>) -> Result<(), QuantError> {
