@@ -16,7 +16,7 @@
 //! | [`plan`] | quantisers in a traced network: which tensor gets which, training with them |
 //! | [`integer`] | a quantised network on codes ([`integer::IntegerNetwork`]) and what it is made of: convolution, product, sum, poolings, requantisation, gemmlowp's fixed point |
 //! | [`hessian`] | bits per layer by the loss's curvature (Q-BERT) |
-//! | [`analysis`] | SQNR, cosine, saturation, flips, packed bytes; bits per layer under a budget |
+//! | [`analysis`] | every layer of a plan: SQNR, cosine, score alone, what is cut off, packed bytes; flips; bits by measured loss under a budget |
 //!
 //! **Conventions.** Rounding is half to even. Where public code disagrees (the sign of zero, the gradient at exactly a bound, what counts as $N$), the
 //! choice is an option with a stated default. A quantiser is a small set of settings; learned scales are tensors of the caller, one per block of
