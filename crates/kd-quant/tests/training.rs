@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -16,6 +16,13 @@ use kd_quant::plan::{PlanSettings, QuantHook, QuantPlan, Quantizer, initialise, 
 use kd_train::{Hook, HookError, Learner, RunError, RunSettings, Start, TensorMap, map_weights};
 
 type Student = Traced<Tensor<4>>;
+
+/// The device's random numbers are the process's: runs that draw from them take turns.
+static DRAWING: Mutex<()> = Mutex::new(());
+
+fn take_turns() -> MutexGuard<'static, ()> {
+    DRAWING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn float() -> Graph {
     let device = Device::flex();
@@ -87,6 +94,7 @@ impl Hook<Student> for StopAfter {
 
 #[test]
 fn a_killed_run_goes_on_bit_for_bit() {
+    let _turn = take_turns();
     for (name, settings) in [
         ("int8", PlanSettings::int8().unwrap()),
         ("lsq", PlanSettings::lsq(3).unwrap()),
@@ -155,6 +163,7 @@ impl Hook<Student> for Invariants {
 
 #[test]
 fn parameters_stay_valid_at_every_step_and_learned_ones_move() {
+    let _turn = take_turns();
     for (name, settings) in [
         ("int8", PlanSettings::int8().unwrap()),
         ("lsq", PlanSettings::lsq(2).unwrap()),
@@ -204,6 +213,7 @@ impl TensorMap for Spoil {
 
 #[test]
 fn the_hook_brings_spoilt_parameters_back() {
+    let _turn = take_turns();
     let graph = quantised(&PlanSettings::bnn());
     let (mut hook, kernels) = QuantHook::new(&graph).unwrap();
     let device = Device::flex().autodiff();
