@@ -64,6 +64,13 @@ fn a_recipe_trains_prunes_recovers_and_leaves_table_report_plan_and_a_small_netw
     // Every run is there: the same again is refused, and going on with it changes nothing.
     let again = kd(folder.path(), &["prune", "recipe.toml", "-q", "--out", "run"]);
     assert_eq!(again.status.code(), Some(1), "{}", stderr(&again));
+    // The plans are those of a model of the same architecture.
+    stdout(kd(
+        folder.path(),
+        &["prune", "--plan", "run/plan-seed-0.json", "lenet5:4,8,20", "--out", "replayed"],
+    ));
+    let replayed = Graph::load(folder.path().join("replayed/pruned.json")).unwrap();
+    assert_eq!(replayed.cost(1).unwrap(), small.cost(1).unwrap());
     // The small network is one that other commands take.
     let shown = stdout(kd(folder.path(), &["graph", "show", "run/pruned-seed-0.json"]));
     assert!(shown.contains("conv1"), "{shown}");
@@ -119,6 +126,11 @@ fn a_model_is_made_smaller_as_it_is_and_a_plan_is_replayed_on_another_checkpoint
     let again = Graph::load(folder.path().join("again/pruned.json")).unwrap();
     assert_eq!(again.cost(1).unwrap(), small.cost(1).unwrap());
 
+    let text = stdout(run(&["prune", "--target", "macs=0.5", "dense.json", "--json"]));
+    let change: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(change["after"]["macs"], small.cost(1).unwrap().macs);
+    assert!(change["milliseconds"]["128"][0].as_f64().unwrap() > 0.0);
+
     // What is there is not overwritten, and another architecture is refused.
     let refused = run(&["prune", "--target", "macs=0.5", "dense.json", "--out", "small"]);
     assert!(
@@ -137,7 +149,8 @@ fn input_that_is_wrong_is_refused_in_a_line_and_leaves_no_files() {
     let folder = tempdir().unwrap();
     recipe(folder.path(), RECIPE);
     let original = std::fs::read(folder.path().join("recipe.toml")).unwrap();
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["prune", "--target", "macs=0.5", "lenet5-tenth", "--set", "run.epochs=1"], "is for recipes"),
         (&["prune", "--target", "macs=1.5", "lenet5-tenth"], "a share above 0 and below 1"),
         (&["prune", "--target", "macs=0.0001", "lenet5-tenth"], "can't be reached"),
         (&["prune", "--target", "macs=0.5", "lenet6"], "lenet5"),

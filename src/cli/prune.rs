@@ -1,18 +1,24 @@
 //! `kd prune`: a recipe trained, pruned and recovered, or a model made smaller as it is.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kd::graph::Graph;
+use kd::graph::Cost;
 use kd::models::InputShape;
 use kd::program::{Common, Program};
 use kd::prune::{Budget, ChannelPruner, CostChange, PrunePlan, SlimTarget, Stopwatch};
 use kd::pruning::PruneMethod;
 use kd::recipe::{Recipe, RecipeError};
 
+use serde::Serialize;
+
 use super::graph::{Source, image};
-use super::say;
 use super::train::RecipeOptions;
+use super::{say, say_json};
+
+/// Batch sizes at which a model is timed.
+const BATCHES: [usize; 2] = [1, 128];
 
 /// Options of `kd prune`.
 #[derive(clap::Args)]
@@ -24,7 +30,7 @@ pub struct Options {
     /// Takes the place of the recipe's `prune.target`.
     #[arg(long, value_name = "QUANTITY=SHARE")]
     target: Option<Budget>,
-    /// Remove what this plan says, the .json file that another `kd prune` of a model has written.
+    /// Remove what the plans of this file say, which another `kd prune` has written: of a model, or of a recipe's study.
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     plan: Option<PathBuf>,
     /// Weights of a model of the zoo: a run's folder, or a .bpk, .safetensors or .pt file.
@@ -86,46 +92,75 @@ fn recipe(program: &Program, options: &Options) -> Result<()> {
     recipe_options.finish(study, &recipe)
 }
 
+/// What `--json` prints of a model.
+#[derive(Serialize)]
+struct Change {
+    before: Cost,
+    after: Cost,
+    /// Before and after, by batch size, measured in turns.
+    milliseconds: BTreeMap<usize, [f64; 2]>,
+}
+
 /// What a model is pruned to, in files of its own.
 fn model(options: &Options) -> Result<()> {
     let Options { what, image, classes, common, .. } = options;
+    if let Some(set) = options.sets.first() {
+        bail!("--set {set} is for recipes; {} is a model", what.display());
+    }
     let source = Source::new(what.to_string_lossy().into_owned(), *image, *classes, common.verbosity);
     let graph = source.graph_with(options.weights.as_deref())?;
     let stopwatch = Stopwatch::new(&common.device()?);
-    let plan = match (&options.plan, options.target) {
-        (Some(path), _) => read_plan(path)?,
-        (None, Some(target)) => ChannelPruner::new(target).plan(&graph, &stopwatch)?,
+    let plans = match (&options.plan, options.target) {
+        (Some(path), _) => read_plans(path)?,
+        (None, Some(target)) => vec![ChannelPruner::new(target).plan(&graph, &stopwatch)?],
         (None, None) => bail!(
             "say what is to be left of {}, as with --target macs=0.5, or give a recipe, a .toml file",
             what.display()
         ),
     };
-    let small = plan.apply(&graph)?;
-    say(CostChange::between(&graph, &small)?.to_string())?;
-    for batch in [1, 128] {
-        let [before, after] = Stopwatch { batch, ..stopwatch.clone() }.compare([&graph, &small])?;
+    let small = plans.iter().try_fold(graph.clone(), |graph, plan| plan.apply(&graph))?;
+    let files = common.out.as_deref().map(|folder| files(folder, common.overwrite)).transpose()?;
+    let CostChange { before, after } = CostChange::between(&graph, &small)?;
+    let time = |batch| -> Result<_> {
+        let stopwatch = Stopwatch { batch, ..stopwatch.clone() };
+        Ok((batch, stopwatch.compare([&graph, &small])?))
+    };
+    let milliseconds = BATCHES.into_iter().map(time).collect::<Result<_>>()?;
+    let change = Change { before, after, milliseconds };
+    if let Some((graph, plan)) = &files {
+        small.save(graph)?;
+        kd::train::files::write(plan, &serde_json::to_vec(&plans)?)
+            .with_context(|| format!("cannot write {}", plan.display()))?;
+    }
+    if options.json { say_json(&change) } else { say_change(change, files.as_ref()) }
+}
+
+fn say_change(change: Change, files: Option<&(PathBuf, PathBuf)>) -> Result<()> {
+    let Change { before, after, milliseconds } = change;
+    say(CostChange { before, after }.to_string())?;
+    for (batch, [before, after]) in milliseconds {
         say(format!("milliseconds at batch {batch}, measured in turns: {before:.3} -> {after:.3}"))?;
     }
-    match &common.out {
-        Some(folder) => write(folder, &small, &plan, common.overwrite),
+    match files {
+        Some((graph, plan)) => {
+            say(format!("{} with its weights beside it, {}", graph.display(), plan.display()))
+        }
         None => say("nothing was written: name a folder with --out"),
     }
 }
 
-fn read_plan(path: &Path) -> Result<PrunePlan> {
+/// The plans of a file that `kd prune` has written, each for what the one before leaves.
+fn read_plans(path: &Path) -> Result<Vec<PrunePlan>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("{} is no plan of `kd prune`", path.display()))
 }
 
-/// Graph and plan, side by side.
-fn write(folder: &Path, small: &Graph, plan: &PrunePlan, overwrite: bool) -> Result<()> {
-    let (graph, file) = (folder.join("pruned.json"), folder.join("plan.json"));
-    if !overwrite && let Some(there) = [&graph, &file].into_iter().find(|path| path.exists()) {
+/// Where graph and plan go, in a folder that need not be there yet.
+fn files(folder: &Path, overwrite: bool) -> Result<(PathBuf, PathBuf)> {
+    let files = (folder.join("pruned.json"), folder.join("plan.json"));
+    if !overwrite && let Some(there) = [&files.0, &files.1].into_iter().find(|path| path.exists()) {
         bail!("{} is there already; choose another --out, or add --overwrite", there.display());
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    small.save(&graph)?;
-    kd::train::files::write(&file, &serde_json::to_vec(plan)?)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    say(format!("{} with its weights beside it, {}", graph.display(), file.display()))
+    Ok(files)
 }

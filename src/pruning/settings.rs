@@ -16,7 +16,7 @@ use super::{PruneMethod, Recovery};
 /// | `run` | the recipe's `[run]` | training after every pass |
 /// | `control` | true | whether the same size is trained from scratch, for as many epochs as dense network and recovery together |
 /// | `sensitivity` | none | sparsities at which every layer is tried alone, ascending, each above 0 and below 1: a table and a chart in the report |
-/// | `sensitivity-images` | 1000 | 1 or more: validation images that the trial looks at |
+/// | `sensitivity-images` | 1000 | 1 or more: validation images that the trial looks at, and the rest of their batch |
 ///
 /// ```
 /// use kd::pruning::{PruneMethod, PruneSettings, Recovery};
