@@ -38,8 +38,9 @@ enum Command {
     Distill(distill::Options),
     /// Make a network smaller: as a recipe says, trained, pruned and recovered; or a model as it is, by `--target macs=0.5`.
     Prune(prune::Options),
-    /// Train a network, quantise it and train on, as a recipe says: few bits, binary or ternary, beside the float network.
-    Quantize(quantize::Options),
+    /// Give a network few bits: as a recipe says, in training, beside the float network; a trained model as it is with `--post`; `analyse` says what that
+    /// does to every layer.
+    Quantize(Box<quantize::Options>),
     /// Measure a trained network.
     Eval(eval::Options),
     /// Look at a model as a graph: what it does, what it costs, a picture.
@@ -59,7 +60,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => options.recipe.common.verbosity,
         Command::Distill(options) => options.recipe.common.verbosity,
         Command::Prune(options) => options.common.verbosity,
-        Command::Quantize(options) => options.recipe.common.verbosity,
+        Command::Quantize(options) => options.verbosity(),
         Command::Eval(options) => options.verbosity,
         Command::Graph(command) => command.verbosity(),
         Command::Report(_) | Command::List(_) => Verbosity::default(),

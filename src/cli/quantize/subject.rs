@@ -1,0 +1,120 @@
+//! A trained model, and images to calibrate and measure it with.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, Tensor};
+use kd::core::Network;
+use kd::experiment::Data;
+use kd::graph::{Graph, Value};
+use kd::models::InputShape;
+use kd::program::Common;
+use kd::quant::plan::{PlanSettings, QuantPlan};
+use kd::recipe::DataSettings;
+use kd::train::HostBatch;
+use kd::train::metrics::Accuracy;
+
+use crate::cli::graph::{Source, image};
+
+/// Options about model and data.
+#[derive(clap::Args)]
+pub struct Subject {
+    /// Weights of a model of the zoo: a run's folder, or a .bpk, .safetensors or .pt file.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// The dataset of a model; normalised as in training only if `--validation` and `--limit` are those of training.
+    #[arg(long, value_name = "DATASET")]
+    data: Option<String>,
+    /// Training images held out when the model was trained, if not the dataset's default.
+    #[arg(long, value_name = "N")]
+    validation: Option<usize>,
+    /// Training images that were used, if not all.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Batches of training images that set the ranges of activations.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    calibration: usize,
+    /// Bits of a model's weights and activations, 2 to 8; the first and the last layer have 8.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    bits: u32,
+    /// A plan to follow instead, the .json file that another `kd quantize` has written.
+    #[arg(long, value_name = "FILE", conflicts_with = "bits")]
+    plan: Option<PathBuf>,
+    /// Image that a model of the zoo is made for; otherwise that of the dataset.
+    #[arg(long, value_name = "CxHxW", value_parser = image)]
+    image: Option<InputShape>,
+}
+
+/// What the options stand for.
+pub struct Opened {
+    /// The float network, its batch normalisation folded.
+    pub graph: Graph,
+    pub plan: QuantPlan,
+    pub data: Data,
+    pub device: Device,
+    /// Batches of training images.
+    pub calibration: Vec<Vec<Value>>,
+}
+
+impl Subject {
+    /// Opens model, plan and data.
+    pub fn open(&self, model: &Path, common: &Common) -> Result<Opened> {
+        let device = common.device()?;
+        let Some(name) = &self.data else {
+            bail!("name the dataset of {} with --data: its images set the ranges", model.display());
+        };
+        let (validation, limit) = (self.validation, self.limit);
+        let data = common.data(&DataSettings { validation, limit, ..DataSettings::new(name) })?;
+        let image = self.image.unwrap_or_else(|| data.input());
+        let model = model.to_string_lossy().into_owned();
+        let source = Source::new(model, Some(image), data.classes().len(), common.verbosity);
+        let mut graph = source.graph_with(self.weights.as_deref())?;
+        graph.fold_batch_norm()?;
+        graph.remove_dead()?;
+        let plan = match &self.plan {
+            Some(path) => read_plan(path)?,
+            None => QuantPlan::new(&graph, &PlanSettings::uniform(self.bits)?)?,
+        };
+        plan.check(&graph)?;
+        let batches = data.train(0)?;
+        let batches = batches.epoch(0, 0).take(self.calibration);
+        let batches = batches.map(|loaded| Ok(vec![loaded?.batch.to_device(&device).0.into()]));
+        let calibration = batches.collect::<Result<_>>()?;
+        Ok(Opened { graph, plan, data, device, calibration })
+    }
+}
+
+/// The files to write, refused if one is there already.
+pub fn files(common: &Common, names: &[&str]) -> Result<Option<Vec<PathBuf>>> {
+    let Some(folder) = &common.out else { return Ok(None) };
+    let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+    if !common.overwrite
+        && let Some(there) = files.iter().find(|file| file.exists())
+    {
+        bail!("{} is there already; choose another --out, or add --overwrite", there.display());
+    }
+    Ok(Some(files))
+}
+
+fn read_plan(path: &Path) -> Result<QuantPlan> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is no plan of `kd quantize`", path.display()))
+}
+
+/// Writes a file in a folder that may have to be made.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    kd::train::files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The share of images that a network recognises.
+pub fn accuracy<N: Network<Input = Tensor<4>>>(
+    network: &N,
+    loader: &kd::data::Loader<kd::data::ImageDataset>,
+    device: &Device,
+) -> Result<f64> {
+    let found = kd::train::evaluate(network, loader, &mut [Box::new(Accuracy::default())], device)?;
+    found.get("accuracy").copied().context("no accuracy was measured")
+}
