@@ -13,6 +13,7 @@ mod sensitivity;
 mod settings;
 mod slimming;
 mod snapshot;
+mod sparse;
 mod structured_sparsity;
 mod study;
 
@@ -22,5 +23,6 @@ pub use magnitude::MagnitudePruning;
 pub use method::{Method, Net, PRUNE_METHODS, PruneMethod, PruneMethodInfo, Pruned, ToPrune};
 pub use recovery::Recovery;
 pub use settings::PruneSettings;
+pub use sparse::{GradualMagnitude, SnipPruning, SparseFromScratch, TwoOfFour};
 pub use structured_sparsity::StructuredSparsity;
 pub use study::{PrunedNetwork, prune, zoo_graph};

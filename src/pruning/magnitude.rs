@@ -1,6 +1,6 @@
 //! `method = "magnitude"`: single weights by their size, masked and kept at zero.
 
-use kd_prune::{Allocation, Magnitude, Mask, PruneError, Pruner, StoredSize, Subject};
+use kd_prune::{Allocation, Magnitude, Mask, Masks, PruneError, Pruner, StoredSize, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::channels::setting;
@@ -55,21 +55,25 @@ impl Method for MagnitudePruning {
         let pruner = Pruner::new(Magnitude::L1).allocation(self.allocation.clone());
         // What an earlier pass has set to zero is smallest, and goes again.
         let masks = pruner.masks(&subject, &subject.dense()?, sparsity)?;
-        let size = masks.values().map(|mask| StoredSize::of(mask, gap_bits(mask)));
-        let size = size.fold(StoredSize::default(), StoredSize::plus);
-        let all: usize = masks.values().map(|mask| mask.keep().len()).sum();
-        let bytes = |bits: u64| bits.div_ceil(8);
-        let notes = vec![format!(
-            "Pass {}: {} of {all} weights stay; in a file they take {} bytes dense, {} with a bit mask, {} as compressed rows, {} with gaps.",
-            network.pass,
-            size.kept,
-            bytes(size.dense),
-            bytes(size.bitmask),
-            bytes(size.csr),
-            bytes(size.gaps)
-        )];
+        let notes = vec![stored(network.pass, &masks)];
         Ok(Pruned { masks, notes, ..Default::default() })
     }
+}
+
+/// What masked weights take in a file, for the report.
+pub(super) fn stored(pass: usize, masks: &Masks) -> String {
+    let size = masks.values().map(|mask| StoredSize::of(mask, gap_bits(mask)));
+    let size = size.fold(StoredSize::default(), StoredSize::plus);
+    let all: usize = masks.values().map(|mask| mask.keep().len()).sum();
+    let bytes = |bits: u64| bits.div_ceil(8);
+    format!(
+        "Pass {pass}: {} of {all} weights stay; in a file they take {} bytes dense, {} with a bit mask, {} as compressed rows, {} with gaps.",
+        size.kept,
+        bytes(size.dense),
+        bytes(size.bitmask),
+        bytes(size.csr),
+        bytes(size.gaps)
+    )
 }
 
 /// Bits of a gap between kept weights, as Deep Compression has them.

@@ -7,7 +7,10 @@ use kd_prune::{KeepMasks, Masks, NetworkSlimming, PruneError, PrunePlan, Sensiti
 use kd_train::Hook;
 use serde::{Deserialize, Serialize};
 
-use super::{Channels, Lasso, MagnitudePruning, StructuredSparsity};
+use super::{
+    Channels, GradualMagnitude, Lasso, MagnitudePruning, SnipPruning, SparseFromScratch, StructuredSparsity,
+    TwoOfFour,
+};
 use crate::experiment::{Data, StudyError};
 
 /// A network that is pruned: any traced model of images.
@@ -27,6 +30,14 @@ pub enum PruneMethod {
     StructuredSparsity(StructuredSparsity),
     /// Channels that LASSO chooses, and least squares makes up for.
     Lasso(Lasso),
+    /// Single weights by their size, more and more of them while the network is trained.
+    GradualMagnitude(GradualMagnitude),
+    /// Single weights before training, by the first batch.
+    Snip(SnipPruning),
+    /// Sparse from the beginning, with connections that move.
+    SparseTraining(SparseFromScratch),
+    /// Two of every four weights.
+    TwoOfFour(TwoOfFour),
 }
 
 /// A row of [`PRUNE_METHODS`].
@@ -78,6 +89,10 @@ impl PruneMethod {
             Self::Magnitude(method) => method,
             Self::StructuredSparsity(method) => method,
             Self::Lasso(method) => method,
+            Self::GradualMagnitude(method) => method,
+            Self::Snip(method) => method,
+            Self::SparseTraining(method) => method,
+            Self::TwoOfFour(method) => method,
         }
     }
 }
@@ -89,6 +104,11 @@ pub trait Method {
     /// # Errors
     /// [`PruneError::Setting`] with key, value and range.
     fn validate(&self) -> Result<(), PruneError>;
+
+    /// What the network of the first training is called in the table.
+    fn trained(&self) -> &'static str {
+        "dense"
+    }
 
     /// Changes a fresh network before it is trained.
     ///

@@ -11,7 +11,7 @@ use super::{PruneMethod, Recovery};
 ///
 /// | key | default | |
 /// |---|---|---|
-/// | `method` | required | `network-slimming`, `channels`, `magnitude`; its settings are keys of the same table |
+/// | `method` | required | `network-slimming`, `channels`, `magnitude`, `gradual-magnitude`, `snip`, `sparse-training`, `two-of-four`; its settings are keys of the same table |
 /// | `recovery` | `distil` | `distil`: from the dense network; `fine-tune`; `{ rewind = EPOCH }`; `from-scratch` |
 /// | `run` | the recipe's `[run]` | training after every pass |
 /// | `control` | true | whether the same size is trained from scratch, for as many epochs as dense network and recovery together |
@@ -130,6 +130,11 @@ mod tests {
             "method = \"channels\"\ntarget = { macs = { at-most = 5000.0 } }\nsensitivity = [0.25, 0.5]",
             "method = \"channels\"\ntarget = { milliseconds = 0.5 }\nallocation = { per-layer = { a = 0.5 } }",
             "method = \"magnitude\"\nsparsity = 0.95\ncontrol = false\nrun.epochs = 3",
+            "method = \"gradual-magnitude\"\nschedule.one-shot = { target = 0.5, at = 10 }",
+            "method = \"snip\"\nsparsity = 0.98",
+            "method = \"sparse-training\"\ntraining = { rule = \"set\", every = 50, drop.end = 700 }",
+            "method = \"sparse-training\"\ntraining.rule.snfs.momentum = 0.9",
+            "method = \"two-of-four\"\nsearch = \"transposable\"",
         ] {
             let settings = read(text).unwrap();
             settings.validate().unwrap();
@@ -160,6 +165,9 @@ mod tests {
             ("method = \"network-slimming\"\nlambda = -1.0", "lambda", "-1"),
             ("method = \"network-slimming\"\ntargets = [{ channels = 1.0 }]", "targets", "1"),
             ("method = \"magnitude\"\nsparsity = -0.1", "sparsity", "-0.1"),
+            ("method = \"snip\"\nsparsity = 1.0", "sparsity", "1"),
+            ("method = \"sparse-training\"\ntraining.every = 0", "every", "0"),
+            ("method = \"gradual-magnitude\"\nschedule.one-shot = { target = 1.5, at = 0 }", "target", "1.5"),
             ("method = \"magnitude\"\nsensitivity = [0.5, 0.2]", "sensitivity", "[0.5, 0.2]"),
         ] {
             let error = read(text).unwrap().validate().unwrap_err().to_string();

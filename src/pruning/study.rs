@@ -140,7 +140,8 @@ impl Pruning<'_> {
         // The hooks need the names of parameters, which are the same whatever the weights.
         let graph = self.fresh(&study.task())?.module().to_graph().map_err(PruneError::from)?;
         let make = |task: &Task<'_>| self.fresh(task);
-        let plan = Plan::new("dense", self.run.clone(), make, labels).customise(|mut run| {
+        let name = self.settings.method.method().trained();
+        let plan = Plan::new(name, self.run.clone(), make, labels).customise(|mut run| {
             if let Some(hook) = self.settings.method.method().sparsify(&graph)? {
                 run = run.boxed_hook(hook);
             }

@@ -15,7 +15,7 @@
 //! | System | What |
 //! |---|---|
 //! | magnitude pruning with retraining, gradual pruning | [`GradualPruning`] with [`Schedule::OneShot`], [`Schedule::Iterative`] or [`Schedule::Polynomial`] |
-//! | SNIP, GraSP, SynFlow at initialisation; 2:4 | masks by [`AtInitialisation`] or [`two_of_four`], kept by [`KeepMasks`] |
+//! | SNIP, GraSP, SynFlow at initialisation; 2:4 | masks by [`AtInitialisation`] or [`two_of_four`], kept by [`KeepMasks`]; SNIP without a graph: [`SnipTraining`] |
 //! | SET, RigL, SNFS, DSR | [`SparseTraining`] with a [`SparseRule`] |
 //! | dynamic network surgery | [`Surgery`] on a graph with [`insert_straight_through_masks`] |
 //! | lottery tickets | [`LotteryTicket`], [`Snapshot`], [`instability`] |
@@ -53,6 +53,7 @@ mod select;
 mod sensitivity;
 mod shrink;
 mod slimming;
+mod snip_training;
 mod sparse;
 mod sparsify_groups;
 mod stochastic;
@@ -96,6 +97,7 @@ pub use shrink::shrink;
 pub use slimming::{
     PruneReport, SparsifyScales, l1_subgradient, slim, slimming_channels, slimming_threshold,
 };
+pub use snip_training::SnipTraining;
 pub use sparse::{
     Anneal, DropFraction, DropGrow, DsrThreshold, SparseRule, SparseTraining, SparseTrainingSettings,
     SparseView, redistribute, regrow,

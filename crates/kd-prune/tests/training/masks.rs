@@ -169,3 +169,30 @@ fn a_snapshot_is_what_a_run_of_so_many_steps_ends_with_also_after_a_resume() {
     assert_eq!(rewind(&resumed), rewind(&snapshot));
     assert!(Snapshot::after(2).rewind(&graph()).is_err());
 }
+
+#[test]
+fn snip_by_the_first_batch_of_a_run_chooses_what_snip_chooses_and_resumes() {
+    let _serial = common::serial();
+    let (graph, device) = (graph(), Device::flex());
+    let batch = loader(true).epoch(0, 0).next().unwrap().unwrap().batch;
+    let (x, labels) = batch.to_device(&device);
+    let labels: Tensor<1, Int> = labels.int().unwrap();
+    let subject = Subject::new(&graph, &device).with_loss(vec![Value::from(x)], move |outputs| {
+        let logits = outputs[0].float::<2>()?;
+        let loss = CrossEntropyLossConfig::new().init(&logits.device());
+        Ok(loss.forward(logits, labels.clone().autodiff()))
+    });
+    let expected = AtInitialisation::Snip.masks(&subject, 0.9).unwrap();
+    let hook = || SnipTraining::new(0.9, ["hidden.weight", "output.weight"]).unwrap();
+    let outcome = resumes_bit_for_bit(&optimizers()[0], || network(graph.clone()), hook);
+    let (mut same, mut all) = (0, 0);
+    for (path, weight) in weights(&outcome.last, &expected) {
+        for (weight, keep) in weight.values().iter().zip(expected[&path].keep()) {
+            same += usize::from((*weight != 0.0) == *keep);
+            all += 1;
+        }
+    }
+    // Scores that are equal but for rounding may change places.
+    assert!(same + 8 >= all, "{same} of {all}");
+    assert!(SnipTraining::new(1.0, ["a"]).is_err() && SnipTraining::new(0.5, [""; 0]).is_err());
+}
