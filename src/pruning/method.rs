@@ -78,6 +78,26 @@ pub const PRUNE_METHODS: &[PruneMethodInfo] = &[
         summary: "channels chosen by LASSO, the layers that read them refitted by least squares",
         paper: "He et al., 2017, arXiv:1707.06168",
     },
+    PruneMethodInfo {
+        name: "gradual-magnitude",
+        summary: "single weights by their size, more and more of them while the network is trained",
+        paper: "Zhu and Gupta, 2017, arXiv:1710.01878",
+    },
+    PruneMethodInfo {
+        name: "snip",
+        summary: "single weights before training, by the first batch",
+        paper: "Lee et al., 2019, arXiv:1810.02340",
+    },
+    PruneMethodInfo {
+        name: "sparse-training",
+        summary: "sparse from the beginning, with connections that move: RigL, SET, SNFS, DSR",
+        paper: "Evci et al., 2020, arXiv:1911.11134",
+    },
+    PruneMethodInfo {
+        name: "two-of-four",
+        summary: "two of every four weights along the inputs of a layer",
+        paper: "Mishra et al., 2021, arXiv:2104.08378",
+    },
 ];
 
 impl PruneMethod {
