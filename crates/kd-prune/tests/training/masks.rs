@@ -8,7 +8,7 @@ use kd_core::Time;
 use kd_graph::Value;
 use kd_prune::{
     Allocation, AtInitialisation, GradualPruning, KeepMasks, MaskSearch, Masks, PruneError, Schedule,
-    Snapshot, Subject, rewound, two_of_four,
+    Snapshot, SnipTraining, Subject, rewound, two_of_four,
 };
 use kd_train::{Gradients, Hook, HookError, HostBatch, Learner, LearnerState};
 
