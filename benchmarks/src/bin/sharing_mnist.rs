@@ -110,8 +110,13 @@ fn compress(published: &Published, ground: &Ground, options: &Options) -> Result
     let model = published.model;
     let none = Kernels::new();
     let start = ground.initial(model, 0)?;
-    let float =
-        ground.train(&format!("{model}-float"), &start, &none, (options.epochs, sgd(0.05)), |run| run)?;
+    let float = match &options.lenet5 {
+        Some(weights) if model == "lenet5" => ground.stored(model, weights)?,
+        _ => {
+            let training = (options.epochs, sgd(0.05));
+            ground.train(&format!("{model}-float"), &start, &none, training, |run| run)?
+        }
+    };
     let dense = said(&format!("{model} float"), ground.errors(&float, &none)?);
 
     let sparsities =
