@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     let bench = Bench::new(data, Augment::default(), options.limit, optimizer, options.out, &Device::flex())?;
     let rows: Vec<Row> = rows(options.width)?
         .into_iter()
-        .filter(|row| options.methods.is_empty() || options.methods.iter().any(|name| *name == row.name))
+        .filter(|row| options.methods.is_empty() || options.methods.contains(&row.name))
         .collect();
     let mut results: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for seed in 0..options.seeds {
