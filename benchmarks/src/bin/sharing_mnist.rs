@@ -91,7 +91,8 @@ fn main() -> Result<()> {
     let options = Options::parse();
     log();
     let ground = Ground::open("mnist", options.data_dir.as_deref(), options.limit, None, &options.out)?;
-    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only.as_str() == name);
+    let wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| only.as_str() == name);
     for published in DEEP_COMPRESSION.iter().filter(|published| wanted(published.model)) {
         print(&compress(published, &ground, &options)?);
     }
