@@ -149,7 +149,9 @@ impl GraphModule {
     fn call(&self, step: &Step, slots: &mut [Option<Value>], context: &Context) -> Result<Value, RunError> {
         let fetch = |arg: &Arg| match (&step.work, *arg) {
             // A batch norm's statistics with their last update: a kernel that reads them computes the same in a resumed run.
-            (Work::Custom { .. }, Arg::Weight(index)) => self.weights.get(index).map(|weight| weight.settled()),
+            (Work::Custom { .. }, Arg::Weight(index)) => {
+                self.weights.get(index).map(|weight| weight.settled())
+            }
             (_, arg) => self.fetch(arg, slots),
         };
         let args: Vec<Value> = step.args.iter().filter_map(fetch).collect();
