@@ -72,7 +72,7 @@ impl Uniform {
     /// Scale and zero point of what an observer saw.
     ///
     /// # Errors
-    /// As [`Observer::ranges`] and [`Ranges::parameters`].
+    /// As [`Observer::ranges`] and [`Ranges::parameters`](crate::observer::Ranges::parameters).
     pub fn parameters(&self, observer: &AnyObserver) -> Result<Parameters, QuantError> {
         observer.ranges()?.parameters(self.grid, self.symmetry)
     }
