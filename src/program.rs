@@ -256,8 +256,8 @@ fn code(error: &anyhow::Error) -> u8 {
     let usage = error.chain().any(|cause| {
         let data = match cause.downcast_ref::<StudyError>() {
             Some(StudyError::Recipe(_) | StudyError::Settings(_) | StudyError::Model(_)) => return true,
-            Some(StudyError::Quant(error)) => return is_asked_for(error),
-            Some(StudyError::Prune(error)) => return asked_for(error),
+            Some(StudyError::Quant(error)) => return asked_of_quantisation(error),
+            Some(StudyError::Prune(error)) => return asked_of_pruning(error),
             Some(StudyError::Data(data)) => Some(data),
             _ => cause.downcast_ref::<DataError>(),
         };
@@ -266,13 +266,14 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<DeviceError>()
             || cause.is::<kd_models::ModelError>()
             || cause.is::<kd_core::SettingsError>()
-            || cause.downcast_ref::<PruneError>().is_some_and(asked_for)
+            || cause.downcast_ref::<PruneError>().is_some_and(asked_of_pruning)
+            || cause.downcast_ref::<QuantError>().is_some_and(asked_of_quantisation)
     });
     if usage { USAGE } else { FAILURE }
 }
 
-/// As [`asked_for`], of quantisation.
-fn is_asked_for(error: &QuantError) -> bool {
+/// As [`asked_of_pruning`].
+fn asked_of_quantisation(error: &QuantError) -> bool {
     matches!(
         error,
         QuantError::Setting { .. }
@@ -282,7 +283,7 @@ fn is_asked_for(error: &QuantError) -> bool {
 }
 
 /// Whether what was asked for is what is wrong.
-fn asked_for(error: &PruneError) -> bool {
+fn asked_of_pruning(error: &PruneError) -> bool {
     use PruneError::{Architecture, Graph, Setting, Unreachable};
     matches!(
         error,

@@ -63,7 +63,9 @@ fn every_layer_is_analysed_and_bits_fit_a_budget() {
 fn wrong_input_is_named() {
     let folder = tempdir().unwrap();
     let refused = |command: &[&str], more: &[&str]| stderr(&kd(folder.path(), &arguments(command, more)));
-    assert!(refused(&["--post"], &["--bits", "9"]).contains("`bits` is 9"));
+    let nine = kd(folder.path(), &arguments(&["--post"], &["--bits", "9"]));
+    assert_eq!(nine.status.code(), Some(2));
+    assert!(stderr(&nine).contains("`bits` is 9"));
     assert!(refused(&[], &[]).contains("--post"));
     let none =
         [&["quantize", "--post"], &MODEL[..7], &["--calibration", "0", "--out", "none", "-q"]].concat();
