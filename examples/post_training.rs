@@ -49,12 +49,8 @@ fn main() -> ExitCode {
 
 #[allow(clippy::print_stdout)]
 fn run(program: &Program, options: &Options) -> Result<()> {
-    let mut data = DataSettings::new(&options.data);
-    let (mut epochs, mut steps) = (options.epochs, 500);
-    if options.smallest {
-        data = DataSettings { limit: Some(256), validation: Some(64), batch_size: 64, ..data };
-        (epochs, steps) = (1, 20);
-    }
+    let data = DataSettings::new(&options.data).smallest_if(options.smallest);
+    let (epochs, steps) = if options.smallest { (1, 20) } else { (options.epochs, 500) };
     let common = &options.common;
     let mut study = program.study("post_training", common.data(&data)?, common, common.start_again())?;
     let float = train(&mut study, epochs)?;

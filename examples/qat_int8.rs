@@ -74,10 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn run(program: &Program, Options { common, epochs, bits, temperature, smallest }: &Options) -> Result<()> {
-    let mut data = DataSettings::new("digits");
-    if *smallest {
-        data = DataSettings { limit: Some(256), validation: Some(64), batch_size: 64, ..data };
-    }
+    let data = DataSettings::new("digits").smallest_if(*smallest);
     let epochs = if *smallest { 1 } else { *epochs };
     let mut study = program.study("qat_int8", common.data(&data)?, common, common.start_again())?;
     let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };

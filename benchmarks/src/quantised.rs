@@ -4,20 +4,79 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
 use kd_core::losses::{CrossEntropySettings, SoftTargetsSettings};
 use kd_core::{Network as _, Objective, Traced};
 use kd_data::{Augment, ImageDataset, Loader, Opened};
 use kd_graph::{Graph, GraphModule, Kernels, Value, trace};
 use kd_models::{InputShape, ModelSpec};
-use kd_quant::plan::{PlanSettings, QuantHook, QuantPlan, initialise};
+use kd_quant::integer::IntegerNetwork;
+use kd_quant::plan::{PlanSettings, QuantHook, QuantPlan, fold_trained, initialise};
 use kd_train::teacher::NetworkTeacher;
-use kd_train::{HostBatch, OptimizerSettings, Run, RunSettings, Shown, Start};
+use kd_train::{
+    HostBatch, LearningRateSchedule, OptimizerKind, OptimizerSettings, Run, RunSettings, Shown, Start,
+};
 
-use crate::{errors, loader, logits, print};
+use crate::{argmax, errors, loader, logits, open, print};
 
 type Network = Traced<Tensor<4>>;
+
+/// What the programs that compare quantised networks are asked.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Folder with the datasets; $KD_DATA_DIR otherwise.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Where runs are kept; a killed program goes on from there.
+    #[arg(long, default_value = "runs/quantised")]
+    out: PathBuf,
+    /// Epochs of the float networks.
+    #[arg(long, default_value_t = 5)]
+    float_epochs: usize,
+    /// Epochs of every other network, from the float one's weights.
+    #[arg(long, default_value_t = 5)]
+    epochs: usize,
+    /// Only so many training images, of every class in proportion.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Seeds of every network.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Which, by name, separated by commas; all otherwise.
+    #[arg(long, value_delimiter = ',')]
+    methods: Vec<String>,
+}
+
+impl Options {
+    /// Trains and measures `rows` on a dataset; prints one line of JSON per network and seed, and at the end a table.
+    ///
+    /// # Errors
+    /// When a name in `--methods` is none of a row, the data is missing, or a run fails.
+    pub fn compare(self, dataset: &str, augment: Augment, mut rows: Vec<Row>) -> Result<()> {
+        if let Some(name) = self.methods.iter().find(|name| rows.iter().all(|row| row.name != **name)) {
+            let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
+            anyhow::bail!("--methods: `{name}` is none of {}", names.join(", "));
+        }
+        rows.retain(|row| self.methods.is_empty() || self.methods.contains(&row.name));
+        let data = open(dataset, self.data_dir.as_deref())?;
+        let bench = Bench::new(data, augment, self.limit, self.out)?;
+        let mut results: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for seed in 0..self.seeds {
+            let mut floats = BTreeMap::new();
+            for row in &rows {
+                if !floats.contains_key(&row.model) {
+                    floats.insert(row.model.clone(), bench.float(&row.model, self.float_epochs, seed)?);
+                }
+                let float = &floats[&row.model];
+                let wrong = bench.run(row, float, self.epochs, seed).with_context(|| row.name.clone())?;
+                results.entry(&row.name).or_default().push(wrong);
+            }
+        }
+        print(&table(&rows, &results));
+        Ok(())
+    }
+}
 
 /// A network that is measured.
 pub struct Row {
@@ -53,7 +112,7 @@ impl Row {
 }
 
 /// Data and training, the same for all rows.
-pub struct Bench {
+struct Bench {
     data: Data,
     augment: Augment,
     optimizer: OptimizerSettings,
@@ -71,17 +130,7 @@ struct Data {
 
 impl Bench {
     /// Splits the data; validation is held out before `limit` is applied, and is then a tenth of it at most.
-    ///
-    /// # Errors
-    /// When the data can't be split.
-    pub fn new(
-        data: Opened,
-        augment: Augment,
-        limit: Option<usize>,
-        optimizer: OptimizerSettings,
-        out: PathBuf,
-        device: &Device,
-    ) -> Result<Self> {
+    fn new(data: Opened, augment: Augment, limit: Option<usize>, out: PathBuf) -> Result<Self> {
         tracing::info!("{}", data.form);
         let (train, validation) = data.train.hold_out(data.validation, 0)?;
         let train = data.train.keep(&train, limit.unwrap_or(usize::MAX), 0);
@@ -89,7 +138,13 @@ impl Bench {
         let normalise = data.train.statistics(&train)?.normalise()?;
         let (images, test) = (Arc::new(data.train), Arc::new(data.test));
         let data = Data { images, test, train, validation, normalise };
-        Ok(Self { data, augment, optimizer, out, device: device.clone() })
+        let optimizer = OptimizerSettings {
+            kind: OptimizerKind::Adam,
+            learning_rate: 1e-3,
+            schedule: LearningRateSchedule::Cosine { minimum: 0.0 },
+            ..Default::default()
+        };
+        Ok(Self { data, augment, optimizer, out, device: Device::flex() })
     }
 
     fn training(&self, seed: u64) -> Result<Loader<ImageDataset>> {
@@ -108,10 +163,7 @@ impl Bench {
     }
 
     /// The float network of a seed, trained or as an earlier run left it.
-    ///
-    /// # Errors
-    /// When a run fails.
-    pub fn float(&self, model: &str, epochs: usize, seed: u64) -> Result<Graph> {
+    fn float(&self, model: &str, epochs: usize, seed: u64) -> Result<Graph> {
         let shape = self.data.images.shape();
         let shape = InputShape::new(shape.channels, shape.height, shape.width);
         self.device.seed(seed);
@@ -127,11 +179,8 @@ impl Bench {
         Ok(best.module().to_graph()?)
     }
 
-    /// Trains a row from the float network's weights and returns its test errors.
-    ///
-    /// # Errors
-    /// When a plan does not fit, or a run fails.
-    pub fn run(&self, row: &Row, float: &Graph, epochs: usize, seed: u64) -> Result<usize> {
+    /// Trains a row from the float network's weights and returns its test errors, those of the integer form if it is quantised.
+    fn run(&self, row: &Row, float: &Graph, epochs: usize, seed: u64) -> Result<usize> {
         let mut objective = Objective::new().with("hard", CrossEntropySettings::default().build()?, 1.0);
         if let Some(temperature) = row.temperature {
             let soft = SoftTargetsSettings { temperature, ..Default::default() }.build()?;
@@ -153,7 +202,10 @@ impl Bench {
         };
         let network = Network::from(GraphModule::with_kernels(graph, &self.device, &kernels)?);
         let best = run.fit(network, &self.training(seed + 1000)?, &self.validation()?, Start::Resume)?.best;
-        self.report(&row.name, seed, &best)
+        match row.settings {
+            None => self.report(&row.name, seed, &best),
+            Some(_) => self.report_codes(&row.name, seed, &best),
+        }
     }
 
     fn quantised(&self, float: &Graph, settings: &PlanSettings, seed: u64) -> Result<Graph> {
@@ -178,10 +230,30 @@ impl Bench {
         print(&serde_json::json!({ "network": name, "seed": seed, "test_errors": wrong }).to_string());
         Ok(wrong)
     }
+
+    /// What counts is what the network computes on codes; its training form stands beside.
+    fn report_codes(&self, name: &str, seed: u64, network: &Network) -> Result<usize> {
+        let (float, labels) = logits(network, &self.testing()?, &self.device)?;
+        let graph = fold_trained(&network.module().to_graph()?)?;
+        let integer = IntegerNetwork::<Tensor<4>>::new(&graph, &self.device)?;
+        let (codes, _) = logits(&integer, &self.testing()?, &self.device)?;
+        let wrong = errors(&codes, &labels);
+        let line = serde_json::json!({
+            "network": name,
+            "seed": seed,
+            "test_errors": wrong,
+            "training_form_errors": errors(&float, &labels),
+            "other_class": float.iter().zip(&codes).filter(|(a, b)| argmax(a) != argmax(b)).count(),
+            "code_nodes": integer.integer_nodes(),
+            "float_nodes": integer.float_nodes().iter().map(|node| &node.name).collect::<Vec<_>>(),
+        });
+        print(&line.to_string());
+        Ok(wrong)
+    }
 }
 
 /// Test errors in percent, the mean over seeds, beside what is published.
-pub fn table(rows: &[Row], results: &BTreeMap<&str, Vec<usize>>) -> String {
+fn table(rows: &[Row], results: &BTreeMap<&str, Vec<usize>>) -> String {
     let mut text =
         "| network | published error, % | test errors of 10,000 by seed | mean, % |\n|---|---|---|---|\n"
             .to_owned();

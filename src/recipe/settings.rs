@@ -53,6 +53,15 @@ impl DataSettings {
         Self { name: name.into(), validation: None, batch_size, limit: None, augment, views: None }
     }
 
+    /// If asked, four small batches and one of validation images: a run on them shows every step within seconds, and no accuracy.
+    #[must_use]
+    pub fn smallest_if(self, asked: bool) -> Self {
+        if !asked {
+            return self;
+        }
+        Self { limit: Some(256), validation: Some(64), batch_size: 64, ..self }
+    }
+
     /// Fixed views through which epochs cycle; images without augmentation have but one.
     pub fn fixed_views(&self) -> Option<u64> {
         self.views.or(self.augment.is_none().then_some(1))

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod conv;
+pub mod distance;
 pub mod elementwise;
 mod error;
 mod geometry;

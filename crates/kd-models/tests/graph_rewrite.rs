@@ -1,40 +1,19 @@
 //! Rewritten graphs of the zoo compute what the original ones do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/trained_like.rs"]
+mod trained_like;
+
 use burn::tensor::{Device, Tensor, TensorData};
-use kd_core::{Network, Taps};
-use kd_graph::{Engine, Graph, GraphModule, Op, Scalar, trace};
-use kd_models::{InputShape, MODELS, ModelSpec};
+use kd_graph::{Engine, Graph, GraphModule, Op, Scalar};
+use kd_models::{InputShape, MODELS};
+use trained_like::trained_like;
 
 const IMAGE: InputShape = InputShape::new(3, 32, 32);
 
 /// The graph of a model with parameters and running statistics unlike those of a fresh one.
 fn graph(name: &str) -> Graph {
-    let device = Device::flex();
-    device.seed(3);
-    let model = name.parse::<ModelSpec>().unwrap().init(IMAGE, 10, &device).unwrap();
-    let sample = Tensor::<4>::zeros([1, IMAGE.channels, IMAGE.height, IMAGE.width], &device);
-    let mut graph = trace(&model, sample, |model, x| model.forward(x, &mut Taps::none())).unwrap();
-    let vectors: Vec<_> = graph
-        .parameters()
-        .filter(|(_, node)| node.output().shape.rank() == 1)
-        .map(|(id, node)| (id, node.name().to_owned(), node.output().shape.at(1)))
-        .collect();
-    graph
-        .edit(|edit| {
-            for (seed, (id, name, shape)) in vectors.into_iter().enumerate() {
-                let positive = name.ends_with("var") || name.ends_with("gamma");
-                let value = |i: usize| {
-                    let wave = ((i * 7 + seed * 3) as f32).sin();
-                    if positive { 1.0 + 0.7 * wave } else { 0.5 * wave }
-                };
-                let values: Vec<_> = (0..shape[0]).map(value).collect();
-                edit.set_value(id, TensorData::new(values, shape))?;
-            }
-            Ok(())
-        })
-        .unwrap();
-    graph
+    trained_like(name, IMAGE, 0.7)
 }
 
 fn outputs(graph: &Graph) -> Vec<f32> {

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::fx::{Module, Step};
+
 /// Why a case failed.
 pub type Failure = String;
 
@@ -21,37 +23,6 @@ pub struct Case {
 #[derive(Debug, Deserialize)]
 struct Tensor {
     shape: Vec<usize>,
-}
-
-/// A step of the symbolic trace.
-#[derive(Debug, Deserialize)]
-pub struct Step {
-    pub name: String,
-    pub op: String,
-    pub target: String,
-    pub args: Vec<String>,
-    pub kwargs: BTreeMap<String, String>,
-}
-
-/// A layer.
-#[derive(Debug, Deserialize)]
-pub struct Module {
-    pub name: String,
-    #[serde(rename = "type")]
-    pub kind: String,
-    #[serde(rename = "in")]
-    pub into: Option<usize>,
-    pub out: Option<usize>,
-    pub features: Option<usize>,
-    pub shape: Option<Vec<usize>>,
-    pub kernel: Option<Vec<usize>>,
-    pub stride: Option<Vec<usize>>,
-    pub padding: Option<Vec<usize>>,
-    pub dilation: Option<Vec<usize>>,
-    pub groups: Option<usize>,
-    pub bias: Option<bool>,
-    pub eps: Option<f64>,
-    pub repr: Option<String>,
 }
 
 /// A group as the reference lists it.

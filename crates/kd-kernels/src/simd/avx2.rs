@@ -82,6 +82,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+    }
+    #[inline(always)]
     fn sqrt(self, a: Self::V) -> Self::V {
         unsafe { _mm256_sqrt_ps(a) }
     }

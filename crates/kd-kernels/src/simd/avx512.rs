@@ -80,6 +80,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        unsafe { _mm512_abs_ps(a) }
+    }
+    #[inline(always)]
     fn sqrt(self, a: Self::V) -> Self::V {
         unsafe { _mm512_sqrt_ps(a) }
     }

@@ -103,6 +103,8 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `if a < b { a } else { b }`: `b` when one of them is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The magnitude.
+    fn abs(self, a: Self::V) -> Self::V;
     /// Correctly rounded square root.
     fn sqrt(self, a: Self::V) -> Self::V;
     /// The nearest whole number, ties to even.

@@ -79,6 +79,10 @@ impl Simd for Neon {
         unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
     }
     #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        unsafe { vabsq_f32(a) }
+    }
+    #[inline(always)]
     fn sqrt(self, a: Self::V) -> Self::V {
         unsafe { vsqrtq_f32(a) }
     }

@@ -75,6 +75,10 @@ impl Simd for Portable {
         map2(a, b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
     fn sqrt(self, a: Self::V) -> Self::V {
         a.map(f32::sqrt)
     }

@@ -9,7 +9,7 @@ impl Kernel for Everything<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Self::Output {
         let len = self.0[0].len();
-        let mut results = vec![Vec::new(); 11];
+        let mut results = vec![Vec::new(); 12];
         let mut i = 0;
         while i < len {
             let n = S::LANES.min(len - i);
@@ -28,6 +28,7 @@ impl Kernel for Everything<'_> {
                     s.round(s.mul(a, s.splat(10.0))),
                     s.keep_if_greater(a, s.zero(), b),
                     s.exp(a),
+                    s.abs(a),
                 ];
                 for (result, v) in results.iter_mut().zip(all) {
                     let mut out = vec![f32::NAN; n];
@@ -70,6 +71,7 @@ fn every_level_computes_what_scalars_do() {
         scalar(|a, _, _| (a * 10.0).round_ties_even()),
         scalar(|a, b, _| if a > 0.0 { b } else { 0.0 }),
         scalar(|a, _, _| a.exp()),
+        scalar(|a, _, _| a.abs()),
     ];
     for level in Level::available() {
         let got = dispatch(level, Everything([a, b, c]));

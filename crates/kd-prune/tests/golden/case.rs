@@ -8,6 +8,8 @@ use kd_prune::{Array, Arrays, Mask};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use crate::fx::{Module, Step};
+
 /// Why a case failed or could not run.
 pub type Failure = String;
 
@@ -22,37 +24,6 @@ pub struct Case {
     /// Where the file lies.
     #[serde(skip)]
     pub folder: PathBuf,
-}
-
-/// A step of a symbolic trace.
-#[derive(Debug, Deserialize)]
-pub struct Step {
-    pub name: String,
-    pub op: String,
-    pub target: String,
-    pub args: Vec<String>,
-    pub kwargs: BTreeMap<String, String>,
-}
-
-/// A layer of a symbolic trace.
-#[derive(Debug, Deserialize)]
-pub struct Module {
-    pub name: String,
-    #[serde(rename = "type")]
-    pub kind: String,
-    #[serde(rename = "in")]
-    pub into: Option<usize>,
-    pub out: Option<usize>,
-    pub features: Option<usize>,
-    pub shape: Option<Vec<usize>>,
-    pub kernel: Option<Vec<usize>>,
-    pub stride: Option<Vec<usize>>,
-    pub padding: Option<Vec<usize>>,
-    pub dilation: Option<Vec<usize>>,
-    pub groups: Option<usize>,
-    pub bias: Option<bool>,
-    pub eps: Option<f64>,
-    pub repr: Option<String>,
 }
 
 /// What the importer of symbolic traces asks for.

@@ -23,7 +23,7 @@ pub(crate) use kernel::Geometry;
 ///
 /// The weight's gradient is $\eta\sqrt{K}\,D/\lVert D \rVert_2$, with $K$ the layer's weights and $\lVert D \rVert$ at least $10^{-12}$: layers of very
 /// different magnitudes then learn at one rate. Padding takes part: a padded zero adds $-|w|$. A batch normalisation has to follow, since results are
-/// never positive. Patches are laid out one image at a time; the product of all differences is never held.
+/// never positive. Patches are laid out a few images at a time; the product of all differences is never held.
 ///
 /// | Setting | Default | Purpose |
 /// |---|---|---|

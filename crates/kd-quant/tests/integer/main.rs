@@ -5,4 +5,6 @@
 mod methods;
 mod nets;
 mod small;
+#[path = "../../../kd-models/tests/support/trained_like.rs"]
+mod trained_like;
 mod zoo;

@@ -1,5 +1,6 @@
 //! From a symbolic trace to a graph. Weights are zeros: groups don't depend on them.
 
+mod format;
 mod functions;
 mod modules;
 
@@ -9,7 +10,9 @@ use std::path::Path;
 use burn::tensor::TensorData;
 use kd_graph::{Graph, NodeId, Op, Role, Shape, TensorType};
 
-use crate::case::{Case, Failure, Module, Step};
+pub use format::{Module, Step};
+
+use crate::case::{Case, Failure};
 use crate::compare::Network;
 use crate::value::Value;
 
