@@ -81,11 +81,6 @@ fn run_settings(epochs: usize) -> RunSettings {
     RunSettings { epochs, optimizer, ..Default::default() }
 }
 
-/// Learns from labels only.
-fn labels() -> Result<Objective, StudyError> {
-    Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0))
-}
-
 /// Learns from the teacher's output as well, and from where it is active after each stage.
 fn taught() -> Result<Objective, StudyError> {
     let stages: Vec<String> = ["stage1", "stage2", "stage3"].map(str::to_owned).to_vec();

@@ -13,9 +13,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use burn::tensor::Int;
 use clap::Parser;
-use kd::core::losses::CrossEntropySettings;
 use kd::core::{OUTPUT, Value};
-use kd::experiment::StudyError;
 use kd::prelude::*;
 use kd::train::LearningRateSchedule;
 use kd::train::metrics::{Accuracy, Metric, MetricError};
@@ -102,9 +100,4 @@ fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     study.train(&taught)?;
     kd::program::finish(study)?;
     Ok(())
-}
-
-/// Learns from labels only.
-fn labels() -> Result<Objective, StudyError> {
-    Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0))
 }

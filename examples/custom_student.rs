@@ -14,7 +14,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use clap::Parser;
-use kd::core::losses::{AttentionTransferSettings, CrossEntropySettings, SoftTargetsSettings};
+use kd::core::losses::{AttentionTransferSettings, SoftTargetsSettings};
 use kd::experiment::StudyError;
 use kd::prelude::*;
 use kd::train::LearningRateSchedule;
@@ -64,7 +64,6 @@ fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
     let optimizer = OptimizerSettings { schedule, clip_norm: Some(2.0), ..Default::default() };
     let settings = RunSettings { epochs: *epochs, optimizer, ..Default::default() };
-    let labels = || Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0));
     let teacher = Plan::new("teacher", settings.clone(), zoo(&"lenet5".parse()?), labels);
     let teacher = study.train_once(&teacher)?.teacher(study.device());
     study.compare_with(std::slice::from_ref(&teacher))?;

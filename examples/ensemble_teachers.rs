@@ -54,11 +54,6 @@ fn run(program: &Program, Options { common, epochs }: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Learns from labels only.
-fn labels() -> Result<Objective, StudyError> {
-    Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0))
-}
-
 /// Learns from the mean of the teachers' probabilities as well.
 fn taught() -> Result<Objective, StudyError> {
     let soft = SoftTargetsSettings { ensemble: Ensemble::Probabilities, ..Default::default() }.build()?;

@@ -16,8 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use kd::core::Traced;
-use kd::core::losses::CrossEntropySettings;
-use kd::experiment::{StudyError, measure};
+use kd::experiment::measure;
 use kd::graph::{Graph, GraphModule};
 use kd::prelude::*;
 use kd::prune::{KeepMasks, LotteryTicket, Masks, instability, rewound};
@@ -100,10 +99,6 @@ fn left(masks: &Masks) -> f64 {
 fn settings(epochs: usize, seed: u64) -> RunSettings {
     let adam = OptimizerSettings { kind: OptimizerKind::Adam, learning_rate: 1.2e-3, ..Default::default() };
     RunSettings { epochs, seed, optimizer: adam, ..Default::default() }
-}
-
-fn labels() -> Result<Objective, StudyError> {
-    Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0))
 }
 
 #[allow(clippy::print_stdout)]

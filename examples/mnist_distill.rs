@@ -75,8 +75,3 @@ fn settings(epochs: usize) -> RunSettings {
     let optimizer = OptimizerSettings { schedule, clip_norm: Some(2.0), ..Default::default() };
     RunSettings { epochs, optimizer, ..Default::default() }
 }
-
-/// Learns from labels only.
-fn labels() -> Result<Objective, kd::experiment::StudyError> {
-    Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0))
-}

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use kd::core::Traced;
-use kd::core::losses::CrossEntropySettings;
 use kd::graph::Graph;
 use kd::prelude::*;
 use kd::quant::integer::IntegerNetwork;
@@ -87,7 +86,6 @@ fn train(study: &mut Study, epochs: usize) -> Result<Graph> {
         let zoo = model.init(task.input, task.classes, task.device)?;
         Ok(Traced::from(task.trace(&zoo, |zoo, images| zoo.forward(images, &mut Taps::none()))?))
     };
-    let labels = || Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0));
     let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
     let settings = RunSettings {
         epochs,

@@ -14,7 +14,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::tensor::Distribution;
 use burn::tensor::activation::relu;
 use clap::Parser;
-use kd::core::losses::{CrossEntropySettings, SoftTargetsSettings};
+use kd::core::losses::SoftTargetsSettings;
 use kd::graph::{Graph, GraphModule};
 use kd::prelude::*;
 use kd::prune::Stopwatch;
@@ -126,7 +126,6 @@ fn run(program: &Program, Options { common, epochs, target, smallest }: &Options
     let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
     let optimizer = OptimizerSettings { schedule, clip_norm: Some(2.0), ..Default::default() };
     let settings = RunSettings { epochs, optimizer, ..Default::default() };
-    let labels = || Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0));
 
     let model = |task: &Task<'_>| Ok(Net::from(task.trace(&Model::new(task), Model::forward)?));
     let dense = study.train_once(&Plan::new("dense", settings.clone(), model, labels))?;

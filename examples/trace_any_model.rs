@@ -17,11 +17,9 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use clap::Parser;
-use kd::core::Traced;
-use kd::core::losses::{AttentionTransferSettings, CrossEntropySettings, SoftTargetsSettings};
-use kd::experiment::StudyError;
-use kd::graph::{GraphModule, trace};
+use kd::core::losses::{AttentionTransferSettings, SoftTargetsSettings};
 use kd::prelude::*;
+use kd::pruning::Net;
 use kd::train::LearningRateSchedule;
 
 /// A convolution that keeps the size of its input, divided by `stride`.
@@ -102,18 +100,6 @@ impl Student {
     }
 }
 
-/// The graph of a model as a network that a study can train.
-fn traced<M: Module>(
-    model: &M,
-    task: &Task<'_>,
-    forward: impl Fn(&M, Tensor<4>) -> Tensor<2>,
-) -> Result<Traced<Tensor<4>>, StudyError> {
-    let other = |error: &dyn std::error::Error| StudyError::Other(error.to_string());
-    let sample = Tensor::zeros([1, task.input.channels, task.input.height, task.input.width], task.device);
-    let graph = trace(model, sample, forward).map_err(|error| other(&error))?;
-    Ok(GraphModule::new(graph, task.device).map_err(|error| other(&error))?.into())
-}
-
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
@@ -141,15 +127,14 @@ fn run(program: &Program, Options { common, epochs, smallest }: &Options) -> Res
     let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
     let optimizer = OptimizerSettings { schedule, clip_norm: Some(2.0), ..Default::default() };
     let settings = RunSettings { epochs, optimizer, ..Default::default() };
-    let labels = || Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0));
 
-    let teacher = |task: &Task<'_>| traced(&Teacher::new(task), task, Teacher::forward);
+    let teacher = |task: &Task<'_>| Ok(Net::from(task.trace(&Teacher::new(task), Teacher::forward)?));
     let teacher = study.train_once(&Plan::new("teacher", settings.clone(), teacher, labels))?;
     println!("{}\n", teacher.outcome.best.module().graph());
     let teacher = teacher.teacher(study.device());
     study.compare_with(std::slice::from_ref(&teacher))?;
 
-    let student = |task: &Task<'_>| traced(&Student::new(task), task, Student::forward);
+    let student = |task: &Task<'_>| Ok(Net::from(task.trace(&Student::new(task), Student::forward)?));
     study.train(&Plan::new("student alone", settings.clone(), student, labels))?;
     // Any node of both graphs can be named here; one that is not there is refused with those most like it.
     let taught = || {

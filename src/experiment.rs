@@ -7,6 +7,7 @@
 mod attention;
 mod data;
 mod error;
+mod labels;
 mod measure;
 mod plan;
 mod results;
@@ -14,6 +15,7 @@ mod study;
 
 pub use data::Data;
 pub use error::StudyError;
+pub use labels::labels;
 pub use measure::{Latency, Measured, measure};
 pub use plan::{Plan, Task, zoo};
 pub use results::{Candidate, Results};

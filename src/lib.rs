@@ -48,7 +48,7 @@ pub mod prelude {
     pub use kd_quant::plan::{PlanSettings, QuantPlan};
     pub use kd_train::{OptimizerSettings, RunSettings, Start};
 
-    pub use crate::experiment::{Data, Plan, Study, Task, zoo};
+    pub use crate::experiment::{Data, Plan, Study, Task, labels, zoo};
     pub use crate::program::{Common, Program};
     pub use crate::recipe::{CacheSettings, DataSettings, Recipe};
 }

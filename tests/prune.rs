@@ -91,7 +91,7 @@ fn every_recovery_of_every_method_runs() {
             "\"gradual-magnitude\"\nschedule.iterative = { target = 0.8, rounds = 2, every = 3 }",
             "\"fine-tune\"",
         ),
-        ("\"snip\"\nsparsity = 0.8", "\"fine-tune\""),
+        ("\"at-initialisation\"\nsparsity = 0.8", "\"fine-tune\""),
         ("\"sparse-training\"\ntraining = { every = 2, drop.end = 6 }", "\"fine-tune\""),
         ("\"two-of-four\"", "\"distil\""),
         ("\"magnitude\"", "{ rewind = 0 }"),

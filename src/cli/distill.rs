@@ -1,9 +1,8 @@
 //! `kd distill`: a student from one or several teachers.
 
 use anyhow::{Result, bail};
-use kd::core::losses::CrossEntropySettings;
-use kd::core::{Compiled, Objective};
-use kd::experiment::{Plan, Study, StudyError, zoo};
+use kd::core::Compiled;
+use kd::experiment::{Plan, Study, StudyError, labels, zoo};
 use kd::models::Zoo;
 use kd::program::Program;
 use kd::recipe::{Recipe, RecipeError, TermSettings};
@@ -82,9 +81,4 @@ fn teachers(study: &mut Study, recipe: &Recipe) -> Result<Vec<NetworkTeacher<Com
         });
     }
     Ok(teachers)
-}
-
-/// Learning from labels only, what distillation is compared with.
-fn labels() -> Result<Objective, StudyError> {
-    Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0))
 }

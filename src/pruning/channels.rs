@@ -3,12 +3,12 @@
 use burn::tensor::Device;
 use kd_graph::Graph;
 use kd_prune::{
-    Allocation, Budget, ChannelImportance, ChannelLimits, ChannelNorm, ChannelPruner, Limits, PruneError,
-    Reduce, Sensitivity,
+    Budget, ChannelImportance, ChannelLimits, ChannelNorm, ChannelPruner, Limits, PruneError, Reduce,
+    Sensitivity,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Pruned, ToPrune};
+use super::{AllocationSettings, Method, Pruned, ToPrune};
 use crate::experiment::StudyError;
 
 /// Channel pruning over dependency groups. Fang et al., *DepGraph: Towards Any Structural Pruning* (2023).
@@ -18,7 +18,7 @@ use crate::experiment::StudyError;
 /// | `target` | required | what is left: `{ macs = 0.5 }`, `{ parameters = { at-most = 2e5 } }`; `channels`, `macs`, `parameters`, `bytes`, `milliseconds` |
 /// | `norm` | `l2` | `l1`, `l2`, `batch-norm`: what a channel's weights are summed by |
 /// | `reduce` | `mean` | `mean`, `sum`, `max`, `first`: how the layers that a channel goes through are combined |
-/// | `allocation` | `global` | `global`: all layers in one ranking; `uniform`; `{ per-layer = { "conv1.weight" = 0.5 } }` |
+/// | `allocation` | `global` | [`AllocationSettings`]; shares by layer or sensitivity go whatever the target |
 /// | `most` | 1.0 | above 0, at most 1: the largest share that a layer loses |
 /// | `multiple` | 1 | 1 or more: kept channels are a multiple of it |
 /// | `passes` | 1 | 1 or more: prune and recover so many times |
@@ -35,7 +35,7 @@ pub struct Channels {
     pub reduce: Reduce,
     /// Where channels go.
     #[serde(default = "global")]
-    pub allocation: Allocation,
+    pub allocation: AllocationSettings,
     /// Largest share of a layer.
     #[serde(default = "whole")]
     pub most: f64,
@@ -47,8 +47,8 @@ pub struct Channels {
     pub passes: usize,
 }
 
-fn global() -> Allocation {
-    Allocation::Global
+fn global() -> AllocationSettings {
+    AllocationSettings::Global
 }
 
 fn whole() -> f64 {
@@ -66,16 +66,13 @@ impl Channels {
         Self { target, norm, reduce, allocation: global(), most: whole(), multiple: one(), passes: one() }
     }
 
-    /// The pruner of these settings.
+    /// The pruner of these settings, but for the allocation.
     pub fn pruner(&self) -> ChannelPruner {
         let limits = ChannelLimits {
             limits: Limits { multiple: self.multiple, ..Limits::default() },
             most: self.most,
         };
-        ChannelPruner::new(self.target)
-            .importance(self.importance())
-            .allocation(self.allocation.clone())
-            .limits(limits)
+        ChannelPruner::new(self.target).importance(self.importance()).limits(limits)
     }
 
     fn importance(&self) -> ChannelImportance {
@@ -89,18 +86,21 @@ impl Method for Channels {
         setting("most", self.most, self.most > 0.0 && self.most <= 1.0, "above 0, at most 1")?;
         setting("multiple", self.multiple, self.multiple > 0, "1 or more")?;
         setting("passes", self.passes, self.passes > 0, "1 or more")?;
-        let Allocation::PerLayer(table) = &self.allocation else { return Ok(()) };
-        let wrong = table.iter().find(|(_, share)| !(**share > 0.0 && **share < 1.0));
-        wrong.map_or(Ok(()), |(layer, share)| setting(layer, share, false, "above 0 and below 1"))
+        self.allocation.validate()
     }
 
     fn passes(&self) -> usize {
         self.passes
     }
 
+    fn by_sensitivity(&self) -> bool {
+        self.allocation.by_sensitivity()
+    }
+
     fn prune(&self, network: &ToPrune<'_>) -> Result<Pruned, StudyError> {
         let before = self.target.of(network.dense, network.stopwatch)?;
-        let plan = self.pruner().pass(network.graph, before, network.pass, self.passes, network.stopwatch)?;
+        let pruner = self.pruner().allocation(self.allocation.allocation(network, 1.0 / self.passes as f64)?);
+        let plan = pruner.pass(network.graph, before, network.pass, self.passes, network.stopwatch)?;
         let notes = vec![format!("Pass {}: {}.", network.pass, plan.cost(network.graph)?)];
         Ok(Pruned { plans: vec![plan], notes, ..Default::default() })
     }

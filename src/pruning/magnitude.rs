@@ -4,7 +4,7 @@ use kd_prune::{Allocation, Magnitude, Mask, Masks, PruneError, Pruner, StoredSiz
 use serde::{Deserialize, Serialize};
 
 use super::channels::setting;
-use super::{Method, Pruned, ToPrune};
+use super::{AllocationSettings, Method, Pruned, ToPrune};
 use crate::experiment::StudyError;
 
 /// Magnitude pruning with retraining. Han et al., *Learning both Weights and Connections for Efficient Neural Networks* (2015).
@@ -12,22 +12,24 @@ use crate::experiment::StudyError;
 /// | key | default | range |
 /// |---|---|---|
 /// | `sparsity` | 0.9 | above 0, below 1: share of all weights that go in the end |
-/// | `allocation` | `global` | `global`, `uniform`, `{ erdos-renyi = {} }`, `{ per-layer = { "fc1.weight" = 0.95 } }` |
+/// | `allocation` | `global` | [`AllocationSettings`] |
 /// | `passes` | 1 | 1 or more: prune and recover so many times, the density falling by the same factor |
+///
+/// Several passes with `recovery = { rewind = 0 }` are the lottery ticket: after every pass what is left goes back to its initial values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct MagnitudePruning {
     /// Share of weights that go.
     pub sparsity: f64,
     /// Where they go.
-    pub allocation: Allocation,
+    pub allocation: AllocationSettings,
     /// Rounds of pruning and recovery.
     pub passes: usize,
 }
 
 impl Default for MagnitudePruning {
     fn default() -> Self {
-        Self { sparsity: 0.9, allocation: Allocation::Global, passes: 1 }
+        Self { sparsity: 0.9, allocation: AllocationSettings::Global, passes: 1 }
     }
 }
 
@@ -39,6 +41,7 @@ impl Method for MagnitudePruning {
             self.sparsity > 0.0 && self.sparsity < 1.0,
             "above 0 and below 1",
         )?;
+        self.allocation.validate()?;
         setting("passes", self.passes, self.passes > 0, "1 or more")
     }
 
@@ -46,13 +49,19 @@ impl Method for MagnitudePruning {
         self.passes
     }
 
+    fn by_sensitivity(&self) -> bool {
+        self.allocation.by_sensitivity()
+    }
+
     fn prune(&self, network: &ToPrune<'_>) -> Result<Pruned, StudyError> {
         let mut subject = Subject::new(network.graph, &network.stopwatch.device);
-        if let Allocation::PerLayer(table) = &self.allocation {
+        let part = network.pass as f64 / self.passes as f64;
+        let allocation = self.allocation.allocation(network, part)?;
+        if let Allocation::PerLayer(table) = &allocation {
             subject = subject.only(table.keys())?;
         }
-        let sparsity = 1.0 - (1.0 - self.sparsity).powf(network.pass as f64 / self.passes as f64);
-        let pruner = Pruner::new(Magnitude::L1).allocation(self.allocation.clone());
+        let sparsity = 1.0 - (1.0 - self.sparsity).powf(part);
+        let pruner = Pruner::new(Magnitude::L1).allocation(allocation);
         // What an earlier pass has set to zero is smallest, and goes again.
         let masks = pruner.masks(&subject, &subject.dense()?, sparsity)?;
         let notes = vec![stored(network.pass, &masks)];

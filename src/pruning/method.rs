@@ -1,15 +1,15 @@
 //! What a pruning method has to say, and the table of those that a recipe can name.
 
 use burn::tensor::{Device, Tensor};
-use kd_core::Traced;
-use kd_graph::{Graph, GraphModule};
-use kd_prune::{KeepMasks, Masks, NetworkSlimming, PruneError, PrunePlan, Sensitivity, Stopwatch, Subject};
+use kd_core::{Objective, Traced};
+use kd_graph::{Graph, GraphModule, Kernels};
+use kd_prune::{NetworkSlimming, PruneError, Sensitivity, Stopwatch, Subject};
 use kd_train::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Channels, GradualMagnitude, Lasso, MagnitudePruning, SnipPruning, SparseFromScratch, StructuredSparsity,
-    TwoOfFour,
+    AtInitialisation, Channels, Flop, GradualMagnitude, L0, Lasso, MagnitudePruning, NetworkSurgery, Pruned,
+    SparseFromScratch, StructuredSparsity, TwoOfFour, VariationalDropout,
 };
 use crate::experiment::{Data, StudyError};
 
@@ -32,12 +32,20 @@ pub enum PruneMethod {
     Lasso(Lasso),
     /// Single weights by their size, more and more of them while the network is trained.
     GradualMagnitude(GradualMagnitude),
-    /// Single weights before training, by the first batch.
-    Snip(SnipPruning),
+    /// Single weights before training.
+    AtInitialisation(AtInitialisation),
     /// Sparse from the beginning, with connections that move.
     SparseTraining(SparseFromScratch),
+    /// Single weights by their size, spliced back where they were missed.
+    Surgery(NetworkSurgery),
     /// Two of every four weights.
     TwoOfFour(TwoOfFour),
+    /// Units behind gates that learn to close.
+    L0(L0),
+    /// Single weights that are mostly noise.
+    VariationalDropout(VariationalDropout),
+    /// Terms of factorised layers, until a size is reached.
+    Flop(Flop),
 }
 
 /// A row of [`PRUNE_METHODS`].
@@ -70,7 +78,7 @@ pub const PRUNE_METHODS: &[PruneMethodInfo] = &[
     },
     PruneMethodInfo {
         name: "structured-sparsity",
-        summary: "filters, channels or shapes that a group lasso drives to zero",
+        summary: "filters, channels, shapes or layers that a group lasso drives to zero",
         paper: "Wen et al., 2016, arXiv:1608.03665",
     },
     PruneMethodInfo {
@@ -84,9 +92,9 @@ pub const PRUNE_METHODS: &[PruneMethodInfo] = &[
         paper: "Zhu and Gupta, 2017, arXiv:1710.01878",
     },
     PruneMethodInfo {
-        name: "snip",
-        summary: "single weights before training, by the first batch",
-        paper: "Lee et al., 2019, arXiv:1810.02340",
+        name: "at-initialisation",
+        summary: "single weights before training: SNIP, GraSP, SynFlow",
+        paper: "Lee et al., 2019, arXiv:1810.02340; Wang et al., 2020, arXiv:2002.07376; Tanaka et al., 2020, arXiv:2006.05467",
     },
     PruneMethodInfo {
         name: "sparse-training",
@@ -94,9 +102,29 @@ pub const PRUNE_METHODS: &[PruneMethodInfo] = &[
         paper: "Evci et al., 2020, arXiv:1911.11134",
     },
     PruneMethodInfo {
+        name: "surgery",
+        summary: "single weights by their size, spliced back where they were missed",
+        paper: "Guo et al., 2016, arXiv:1608.04493",
+    },
+    PruneMethodInfo {
         name: "two-of-four",
         summary: "two of every four weights along the inputs of a layer",
         paper: "Mishra et al., 2021, arXiv:2104.08378",
+    },
+    PruneMethodInfo {
+        name: "l0",
+        summary: "units behind hard-concrete gates that learn to close",
+        paper: "Louizos et al., 2018, arXiv:1712.01312",
+    },
+    PruneMethodInfo {
+        name: "variational-dropout",
+        summary: "single weights that learn to be mostly noise",
+        paper: "Molchanov et al., 2017, arXiv:1701.05369",
+    },
+    PruneMethodInfo {
+        name: "flop",
+        summary: "terms of linear layers split in two, behind gates that close until a size is reached",
+        paper: "Wang et al., 2020, arXiv:1910.04732",
     },
 ];
 
@@ -110,9 +138,13 @@ impl PruneMethod {
             Self::StructuredSparsity(method) => method,
             Self::Lasso(method) => method,
             Self::GradualMagnitude(method) => method,
-            Self::Snip(method) => method,
+            Self::AtInitialisation(method) => method,
             Self::SparseTraining(method) => method,
+            Self::Surgery(method) => method,
             Self::TwoOfFour(method) => method,
+            Self::L0(method) => method,
+            Self::VariationalDropout(method) => method,
+            Self::Flop(method) => method,
         }
     }
 }
@@ -130,21 +162,49 @@ pub trait Method {
         "dense"
     }
 
+    /// The operations of its own that [`prepare`](Self::prepare) puts into a network.
+    fn kernels(&self) -> Kernels {
+        Kernels::new()
+    }
+
     /// Changes a fresh network before it is trained.
     ///
     /// # Errors
     /// When the network is not of the kind that the method needs.
-    fn prepare(&self, graph: Graph) -> Result<Graph, StudyError> {
+    fn prepare(&self, graph: Graph, fresh: &Fresh<'_>) -> Result<Graph, StudyError> {
+        let _ = fresh;
         Ok(graph)
     }
 
-    /// A hook for the training of the dense network, and between passes.
+    /// Adds to what a prepared network minimises; `images` is the number of training images.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
-    fn sparsify(&self, graph: &Graph) -> Result<Option<Box<dyn Hook<Net>>>, StudyError> {
+    fn objective(&self, objective: Objective, graph: &Graph, images: usize) -> Result<Objective, StudyError> {
+        let _ = (graph, images);
+        Ok(objective)
+    }
+
+    /// Hooks for the training of a prepared network, and between passes.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    fn hooks(&self, graph: &Graph) -> Result<Vec<Box<dyn Hook<Net>>>, StudyError> {
         let _ = graph;
-        Ok(None)
+        Ok(Vec::new())
+    }
+
+    /// The ordinary network behind a trained one: whatever [`prepare`](Self::prepare) put in is folded into weights, as it is in evaluation.
+    ///
+    /// # Errors
+    /// When the network is none that was prepared.
+    fn fold(&self, graph: Graph) -> Result<Graph, StudyError> {
+        Ok(graph)
+    }
+
+    /// Whether [`prune`](Self::prune) has to know what every layer bears.
+    fn by_sensitivity(&self) -> bool {
+        false
     }
 
     /// How often it prunes and recovers.
@@ -176,9 +236,20 @@ pub trait Method {
     }
 }
 
+/// What a fresh network will be trained with.
+#[derive(Clone, Copy)]
+pub struct Fresh<'a> {
+    /// The data; never the test split.
+    pub data: &'a Data,
+    /// Where the network is.
+    pub device: &'a Device,
+    /// The run's seed.
+    pub seed: u64,
+}
+
 /// A trained network that a method is to prune.
 pub struct ToPrune<'a> {
-    /// The network as it is now.
+    /// The network as it is now, [folded](Method::fold).
     pub graph: &'a Graph,
     /// The network before anything was pruned.
     pub dense: &'a Graph,
@@ -188,59 +259,8 @@ pub struct ToPrune<'a> {
     pub data: &'a Data,
     /// The device, and how milliseconds are measured on it.
     pub stopwatch: &'a Stopwatch,
-}
-
-/// What is left.
-#[derive(Clone, Debug, Default)]
-pub struct Pruned {
-    /// What was removed physically, each for what the one before left.
-    pub plans: Vec<PrunePlan>,
-    /// What was masked.
-    pub masks: Masks,
-    /// The network that is left, if more has changed than that: biases that took up what removed channels gave, say.
-    pub graph: Option<Graph>,
-    /// Anything that the report should say.
-    pub notes: Vec<String>,
-}
-
-impl Pruned {
-    /// The same removal and masking on another network of the architecture.
-    ///
-    /// # Errors
-    /// [`PruneError::Architecture`] for a network of another one.
-    pub fn replay(&self, graph: &Graph) -> Result<Graph, PruneError> {
-        let mut graph = graph.clone();
-        for plan in &self.plans {
-            graph = plan.apply(&graph)?;
-        }
-        if self.masks.is_empty() {
-            return Ok(graph);
-        }
-        kd_prune::insert_masks(&mut graph, &self.masks)?;
-        kd_prune::fold_masks(&mut graph)?;
-        Ok(graph)
-    }
-
-    /// The network that recovery begins with.
-    ///
-    /// # Errors
-    /// As [`replay`](Self::replay).
-    pub fn start(&self, graph: &Graph) -> Result<Graph, PruneError> {
-        self.graph.clone().map_or_else(|| self.replay(graph), Ok)
-    }
-
-    /// A hook that keeps what was masked at zero.
-    pub fn keep(&self) -> Option<KeepMasks> {
-        (!self.masks.is_empty()).then(|| KeepMasks::new(self.masks.clone()))
-    }
-
-    /// Adds what another pass has pruned.
-    pub fn then(&mut self, next: Pruned) {
-        self.plans.extend(next.plans);
-        self.masks.extend(next.masks);
-        self.graph = next.graph;
-        self.notes.extend(next.notes);
-    }
+    /// What every layer bore before anything was pruned, if that was looked at.
+    pub sensitivity: Option<&'a Sensitivity>,
 }
 
 /// A graph as a network of its own: clones of a module share running statistics, so every run gets a new one.

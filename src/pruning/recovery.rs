@@ -34,11 +34,6 @@ impl Recovery {
     }
 }
 
-/// Learning from labels only.
-pub(super) fn labels() -> Result<Objective, StudyError> {
-    Ok(Objective::new().with("cross-entropy", CrossEntropySettings::default().build()?, 1.0))
-}
-
 /// Learning from the dense network, and a little from labels.
 pub(super) fn distillation() -> Result<Objective, StudyError> {
     let soft = SoftTargetsSettings::default().build()?;

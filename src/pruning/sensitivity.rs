@@ -11,9 +11,9 @@ use super::method::network;
 use super::{Method, PruneSettings};
 use crate::experiment::{Study, StudyError};
 
-/// Tries every layer alone on validation images, and puts a table and a chart into the report.
+/// Tries every layer alone on validation images.
 pub(super) fn analyse(
-    study: &mut Study,
+    study: &Study,
     settings: &PruneSettings,
     graph: &Graph,
     like: &GraphModule,
@@ -26,9 +26,7 @@ pub(super) fn analyse(
     let device = study.device().clone();
     let mut measure =
         |graph: &Graph| accuracy(graph, like, &validation, settings.sensitivity_images, &device);
-    let found = method.sensitivity(graph, &device, &settings.sensitivity, &mut measure)?;
-    study.add_sweep(sweep(&found));
-    Ok(Some(found))
+    Ok(Some(method.sensitivity(graph, &device, &settings.sensitivity, &mut measure)?))
 }
 
 /// Accuracy on the first images of a split.
@@ -54,7 +52,8 @@ fn accuracy(
     Ok(accuracy.value())
 }
 
-fn sweep(found: &Sensitivity) -> Sweep {
+/// A table and a chart for the report.
+pub(super) fn sweep(found: &Sensitivity) -> Sweep {
     let line = |row: &kd_prune::LayerSensitivity| {
         let tried = found.sparsities.iter().copied().zip(row.values.iter().copied());
         (row.layer.clone(), std::iter::once((0.0, found.baseline)).chain(tried).collect())

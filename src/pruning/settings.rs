@@ -11,7 +11,7 @@ use super::{PruneMethod, Recovery};
 ///
 /// | key | default | |
 /// |---|---|---|
-/// | `method` | required | `network-slimming`, `channels`, `magnitude`, `gradual-magnitude`, `snip`, `sparse-training`, `two-of-four`; its settings are keys of the same table |
+/// | `method` | required | a name of [`PRUNE_METHODS`](super::PRUNE_METHODS), `kd list pruning`; its settings are keys of the same table |
 /// | `recovery` | `distil` | `distil`: from the dense network; `fine-tune`; `{ rewind = EPOCH }`; `from-scratch` |
 /// | `run` | the recipe's `[run]` | training after every pass |
 /// | `control` | true | whether the same size is trained from scratch, for as many epochs as dense network and recovery together |
@@ -87,7 +87,10 @@ impl PruneSettings {
         let inside = self.sensitivity.iter().all(|sparsity| *sparsity > 0.0 && *sparsity < 1.0);
         let right = inside && self.sensitivity.is_sorted();
         let text = format!("{:?}", self.sensitivity);
-        in_range("sensitivity", text, right, "ascending, each above 0 and below 1")?;
+        in_range("sensitivity", &text, right, "ascending, each above 0 and below 1")?;
+        let needed = self.method.method().by_sensitivity() && self.sensitivity.is_empty();
+        let allowed = "at least one share, ascending, for `allocation.sensitivity` to choose from";
+        in_range("sensitivity", &text, !needed, allowed)?;
         in_range("sensitivity-images", self.sensitivity_images, self.sensitivity_images > 0, "1 or more")
     }
 }
@@ -131,7 +134,13 @@ mod tests {
             "method = \"channels\"\ntarget = { milliseconds = 0.5 }\nallocation = { per-layer = { a = 0.5 } }",
             "method = \"magnitude\"\nsparsity = 0.95\ncontrol = false\nrun.epochs = 3",
             "method = \"gradual-magnitude\"\nschedule.one-shot = { target = 0.5, at = 10 }",
-            "method = \"snip\"\nsparsity = 0.98",
+            "method = \"at-initialisation\"\nscore = \"grasp\"\nsparsity = 0.98",
+            "method = \"surgery\"\nc = 1.5\nlayers = { a = 0.5 }\nprobability = { gamma = 0.0, power = 1.0, stop = 9 }",
+            "method = \"l0\"\ngroup = \"filter\"\nlambda = 0.5",
+            "method = \"variational-dropout\"\nlog-variance = -6.0",
+            "method = \"flop\"\nsparsity = 0.5\nlayers = [\"fc1.weight\"]",
+            "method = \"structured-sparsity\"\ngroup = \"layer\"",
+            "method = \"magnitude\"\nallocation = { sensitivity = { max-drop = 0.01 } }\nsensitivity = [0.5]",
             "method = \"sparse-training\"\ntraining = { rule = \"set\", every = 50, drop.end = 700 }",
             "method = \"sparse-training\"\ntraining.rule.snfs.momentum = 0.9",
             "method = \"two-of-four\"\nsearch = \"transposable\"",
@@ -165,7 +174,27 @@ mod tests {
             ("method = \"network-slimming\"\nlambda = -1.0", "lambda", "-1"),
             ("method = \"network-slimming\"\ntargets = [{ channels = 1.0 }]", "targets", "1"),
             ("method = \"magnitude\"\nsparsity = -0.1", "sparsity", "-0.1"),
-            ("method = \"snip\"\nsparsity = 1.0", "sparsity", "1"),
+            ("method = \"at-initialisation\"\nsparsity = 1.0", "sparsity", "1"),
+            ("method = \"at-initialisation\"\nbatches = 0", "batches", "0"),
+            (
+                "method = \"surgery\"\nprobability = { gamma = -1.0, power = 1.0, stop = 9 }",
+                "probability.gamma",
+                "-1",
+            ),
+            ("method = \"l0\"\nopen = 1.0", "open", "1"),
+            ("method = \"l0\"\ngroup = \"shape\"", "group", "shape"),
+            ("method = \"variational-dropout\"\nwarm-up = 0.0", "warm-up", "0"),
+            ("method = \"flop\"\nfactor = 0.0", "factor", "0"),
+            (
+                "method = \"magnitude\"\nallocation = { sensitivity = { max-drop = 0.01 } }",
+                "sensitivity",
+                "[]",
+            ),
+            (
+                "method = \"magnitude\"\nallocation = { sensitivity = { max-drop = 1.0 } }\nsensitivity = [0.5]",
+                "max-drop",
+                "1",
+            ),
             ("method = \"sparse-training\"\ntraining.every = 0", "every", "0"),
             ("method = \"gradual-magnitude\"\nschedule.one-shot = { target = 1.5, at = 0 }", "target", "1.5"),
             ("method = \"magnitude\"\nsensitivity = [0.5, 0.2]", "sensitivity", "[0.5, 0.2]"),

@@ -8,7 +8,7 @@ use kd_prune::{
 };
 use kd_train::Hook;
 
-use super::{Method, Net, Pruned, ToPrune};
+use super::{Fresh, Method, Net, Pruned, ToPrune};
 use crate::experiment::StudyError;
 
 impl Method for NetworkSlimming {
@@ -16,7 +16,7 @@ impl Method for NetworkSlimming {
         self.clone().validate().map(drop)
     }
 
-    fn prepare(&self, graph: Graph) -> Result<Graph, StudyError> {
+    fn prepare(&self, graph: Graph, _fresh: &Fresh<'_>) -> Result<Graph, StudyError> {
         if batch_norm_scales(&graph)?.is_empty() {
             let (key, value) =
                 ("student.model".to_owned(), "a network without batch normalisation".to_owned());
@@ -26,9 +26,9 @@ impl Method for NetworkSlimming {
         Ok(self.initialised(graph)?)
     }
 
-    fn sparsify(&self, graph: &Graph) -> Result<Option<Box<dyn Hook<Net>>>, StudyError> {
+    fn hooks(&self, graph: &Graph) -> Result<Vec<Box<dyn Hook<Net>>>, StudyError> {
         let scales = batch_norm_scales(graph)?;
-        Ok(Some(Box::new(SparsifyScales::new(self.lambda, scales.into_keys())?)))
+        Ok(vec![Box::new(SparsifyScales::new(self.lambda, scales.into_keys())?)])
     }
 
     fn passes(&self) -> usize {

@@ -1,22 +1,22 @@
-//! Methods that make a network sparse while it is trained: `gradual-magnitude`, `snip`, `sparse-training`; and `two-of-four`.
+//! Methods that make a network sparse while it is trained: `gradual-magnitude`, `sparse-training`; and `two-of-four`.
 
 use burn::tensor::Device;
 use kd_graph::Graph;
 use kd_prune::{
-    Allocation, ErdosRenyi, GradualPruning, Mask, MaskSearch, Masks, Polynomial, PolynomialConvention,
-    PruneError, Pruner, Random, Schedule, SnipTraining, SparseTraining, SparseTrainingSettings, Subject,
-    rewound, two_of_four,
+    Allocation, ErdosRenyi, GradualPruning, MaskSearch, Masks, Polynomial, PolynomialConvention, PruneError,
+    Pruner, Random, Schedule, SparseTraining, SparseTrainingSettings, Subject, rewound, two_of_four,
 };
 use kd_train::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::channels::setting;
 use super::magnitude::stored;
-use super::{Method, Net, Pruned, ToPrune};
+use super::zeros::mask_zeros;
+use super::{Fresh, Method, Net, Pruned, ToPrune};
 use crate::experiment::StudyError;
 
 /// What the first row is called when that network is sparse already.
-const SPARSE: &str = "trained sparse";
+pub(super) const SPARSE: &str = "trained sparse";
 
 /// `method = "gradual-magnitude"`: the smallest weights of all layers go while the network is trained, more and more of them.
 ///
@@ -59,52 +59,13 @@ impl Method for GradualMagnitude {
         SPARSE
     }
 
-    fn sparsify(&self, graph: &Graph) -> Result<Option<Box<dyn Hook<Net>>>, StudyError> {
+    fn hooks(&self, graph: &Graph) -> Result<Vec<Box<dyn Hook<Net>>>, StudyError> {
         let parameters: Vec<String> = subject(graph).parameters().map(str::to_owned).collect();
-        Ok(Some(Box::new(GradualPruning::new(self.schedule, self.allocation.clone(), parameters)?)))
+        Ok(vec![Box::new(GradualPruning::new(self.schedule, self.allocation.clone(), parameters)?)])
     }
 
     fn prune(&self, network: &ToPrune<'_>) -> Result<Pruned, StudyError> {
-        zeros(network)
-    }
-}
-
-/// `method = "snip"`: what the first batch says is least needed goes before the first step.
-///
-/// Lee et al., *SNIP: Single-shot Network Pruning based on Connection Sensitivity* (2019).
-///
-/// | key | default | range |
-/// |---|---|---|
-/// | `sparsity` | 0.9 | above 0, below 1: share of all weights that go |
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct SnipPruning {
-    /// Share of weights that go.
-    pub sparsity: f64,
-}
-
-impl Default for SnipPruning {
-    fn default() -> Self {
-        Self { sparsity: 0.9 }
-    }
-}
-
-impl Method for SnipPruning {
-    fn validate(&self) -> Result<(), PruneError> {
-        share(self.sparsity)
-    }
-
-    fn trained(&self) -> &'static str {
-        SPARSE
-    }
-
-    fn sparsify(&self, graph: &Graph) -> Result<Option<Box<dyn Hook<Net>>>, StudyError> {
-        let parameters: Vec<String> = subject(graph).parameters().map(str::to_owned).collect();
-        Ok(Some(Box::new(SnipTraining::new(self.sparsity, parameters)?)))
-    }
-
-    fn prune(&self, network: &ToPrune<'_>) -> Result<Pruned, StudyError> {
-        zeros(network)
+        mask_zeros(network)
     }
 }
 
@@ -152,16 +113,16 @@ impl Method for SparseFromScratch {
         SPARSE
     }
 
-    fn prepare(&self, graph: Graph) -> Result<Graph, StudyError> {
+    fn prepare(&self, graph: Graph, _fresh: &Fresh<'_>) -> Result<Graph, StudyError> {
         Ok(rewound(&graph, &self.first(&graph)?)?)
     }
 
-    fn sparsify(&self, graph: &Graph) -> Result<Option<Box<dyn Hook<Net>>>, StudyError> {
-        Ok(Some(Box::new(SparseTraining::new(self.training, self.first(graph)?)?)))
+    fn hooks(&self, graph: &Graph) -> Result<Vec<Box<dyn Hook<Net>>>, StudyError> {
+        Ok(vec![Box::new(SparseTraining::new(self.training, self.first(graph)?)?)])
     }
 
     fn prune(&self, network: &ToPrune<'_>) -> Result<Pruned, StudyError> {
-        zeros(network)
+        mask_zeros(network)
     }
 }
 
@@ -194,18 +155,11 @@ impl Method for TwoOfFour {
     }
 }
 
-fn share(sparsity: f64) -> Result<(), PruneError> {
+pub(super) fn share(sparsity: f64) -> Result<(), PruneError> {
     setting("sparsity", sparsity, sparsity > 0.0 && sparsity < 1.0, "above 0 and below 1")
 }
 
 /// Only weights are looked at, so that the device does not matter.
-fn subject(graph: &Graph) -> Subject<'_> {
+pub(super) fn subject(graph: &Graph) -> Subject<'_> {
     Subject::new(graph, &Device::default())
-}
-
-/// Masks of what training has left at zero.
-fn zeros(network: &ToPrune<'_>) -> Result<Pruned, StudyError> {
-    let weights = subject(network.graph).weights()?;
-    let masks: Masks = weights.into_iter().map(|(path, weight)| (path, Mask::of_nonzeros(&weight))).collect();
-    Ok(Pruned { notes: vec![stored(network.pass, &masks)], masks, ..Default::default() })
 }

@@ -9,10 +9,10 @@ use kd_prune::{CostChange, PruneError, Sensitivity, Stopwatch};
 use kd_train::{Run, RunSettings};
 
 use super::method::network;
-use super::recovery::{distillation, labels};
+use super::recovery::distillation;
 use super::snapshot::Snapshot;
-use super::{Net, PruneSettings, Pruned, Recovery, ToPrune};
-use crate::experiment::{Plan, Study, StudyError, Task, Trained, zoo};
+use super::{Fresh, Net, PruneSettings, Pruned, Recovery, ToPrune};
+use crate::experiment::{Plan, Study, StudyError, Task, Trained, labels, zoo};
 use crate::recipe::ObjectiveSettings;
 
 /// What a study pruned, of one seed.
@@ -30,6 +30,9 @@ pub struct PrunedNetwork {
     /// The small network's file, in the study's folder.
     pub file: PathBuf,
 }
+
+/// Mixed with the run's seed for the initial weights of the control.
+const OTHER_WEIGHTS: u64 = 0x636f_6e74_726f_6c00;
 
 /// The row of the control.
 const CONTROL: &str = "same size from scratch";
@@ -87,19 +90,28 @@ impl Pruning<'_> {
         let first = self.seed == self.run.seed;
         let dense = self.dense(study)?;
         let like = dense.outcome.best.module().clone();
-        let whole = like.to_graph().map_err(PruneError::from)?;
-        let sensitivity = match first {
+        let whole = method.fold(like.to_graph().map_err(PruneError::from)?)?;
+        let sensitivity = match first || method.by_sensitivity() {
             true => super::sensitivity::analyse(study, self.settings, &whole, &like)?,
             false => None,
         };
+        if let Some(found) = sensitivity.as_ref().filter(|_| first) {
+            study.add_sweep(super::sensitivity::sweep(found));
+        }
         let stopwatch = Stopwatch::new(study.device());
         let mut pruned = Pruned::default();
         let mut graph = whole.clone();
         for pass in 1..=method.passes() {
-            let data = study.data();
-            let network = ToPrune { graph: &graph, dense: &whole, pass, data, stopwatch: &stopwatch };
+            let network = ToPrune {
+                graph: &graph,
+                dense: &whole,
+                pass,
+                data: study.data(),
+                stopwatch: &stopwatch,
+                sensitivity: sensitivity.as_ref(),
+            };
             let next = method.prune(&network)?;
-            graph = next.start(&graph)?;
+            graph = next.start(&graph, study.device())?;
             pruned.then(next);
             if self.settings.recovery != Recovery::FromScratch {
                 graph = self.recover(study, &dense, &graph, &pruned, pass)?;
@@ -110,7 +122,12 @@ impl Pruning<'_> {
         }
         let file = self.write(study, &pruned, &graph)?;
         if first {
-            note(study, &whole, &graph, &pruned, &stopwatch)?;
+            // Split layers are larger than what they were made of.
+            let original = match pruned.factorised.is_empty() {
+                true => whole.clone(),
+                false => (self.make)(&study.task())?.to_graph().map_err(PruneError::from)?,
+            };
+            note(study, &original, &graph, &pruned, &stopwatch)?;
         }
         Ok(PrunedNetwork { seed: self.seed, pruned, dense: whole, small: graph, sensitivity, file })
     }
@@ -119,11 +136,19 @@ impl Pruning<'_> {
         self.settings.run.clone().unwrap_or_else(|| self.run.clone())
     }
 
-    /// A fresh dense network as the method wants it.
-    fn fresh(&self, task: &Task<'_>) -> Result<Net, StudyError> {
-        let module = (self.make)(task)?;
-        let graph = self.settings.method.method().prepare(module.to_graph().map_err(PruneError::from)?)?;
-        Ok(network(&graph, &module)?)
+    /// A fresh network as the method wants it, with the initial weights of the seed.
+    fn fresh(&self, study: &Study) -> Result<GraphModule, StudyError> {
+        study.seed_weights(self.seed);
+        let (method, task) = (self.settings.method.method(), study.task());
+        let module = (self.make)(&task)?;
+        let fresh = Fresh { data: study.data(), device: study.device(), seed: self.seed };
+        let graph = method.prepare(module.to_graph().map_err(PruneError::from)?, &fresh)?;
+        let kernels = method.kernels();
+        if kernels.is_empty() {
+            return Ok(module.rebuilt(graph).map_err(PruneError::from)?);
+        }
+        let module = GraphModule::with_kernels(graph, task.device, &kernels).map_err(PruneError::from)?;
+        Ok(module.with_engine(task.engine).with_recompute(task.recompute))
     }
 
     fn dense(&self, study: &mut Study) -> Result<Trained<Net>, StudyError> {
@@ -137,14 +162,14 @@ impl Pruning<'_> {
             _ => None,
         };
         let file = self.snapshot(study);
-        // The hooks need the names of parameters, which are the same whatever the weights.
-        let graph = self.fresh(&study.task())?.module().to_graph().map_err(PruneError::from)?;
-        let make = |task: &Task<'_>| self.fresh(task);
-        let name = self.settings.method.method().trained();
-        let plan = Plan::new(name, self.run.clone(), make, labels).customise(|mut run| {
-            if let Some(hook) = self.settings.method.method().sparsify(&graph)? {
-                run = run.boxed_hook(hook);
-            }
+        let method = self.settings.method.method();
+        let fresh = self.fresh(study)?;
+        let graph = fresh.to_graph().map_err(PruneError::from)?;
+        let images = study.data().training_images();
+        let make = |_: &Task<'_>| Ok(network(&graph, &fresh)?);
+        let objective = || method.objective(labels()?, &graph, images);
+        let plan = Plan::new(method.trained(), self.run.clone(), make, objective).customise(|run| {
+            let run = method.hooks(&graph)?.into_iter().fold(run, Run::boxed_hook);
             Ok(match rewind {
                 Some(epoch) => run.hook(Snapshot { epoch, file: file.clone() }),
                 None => run,
@@ -175,7 +200,7 @@ impl Pruning<'_> {
             study.add_seed("pruned", &network(graph, like)?.valid(), bytes, self.seed)?;
         }
         let start = match recovery {
-            Recovery::Rewind(epoch) => pruned.replay(&self.earlier(study, epoch)?)?,
+            Recovery::Rewind(epoch) => pruned.replay(&self.earlier(study, epoch)?, study.device())?,
             _ => graph.clone(),
         };
         let objective = || match recovery {
@@ -186,11 +211,9 @@ impl Pruning<'_> {
         let part = if last { String::new() } else { format!(", pass {pass}") };
         let name = format!("pruned, {}{part}", recovery.name());
         let make = |_: &Task<'_>| Ok(network(&start, like)?);
-        let plan = Plan::new(name, self.after_pruning(), make, objective).customise(|mut run| {
-            if let Some(hook) = method.sparsify(&start)?.filter(|_| !last) {
-                run = run.boxed_hook(hook);
-            }
-            Ok(kept(run, pruned))
+        let plan = Plan::new(name, self.after_pruning(), make, objective).customise(|run| {
+            let between = if last { Vec::new() } else { method.hooks(&start)? };
+            Ok(kept(between.into_iter().fold(run, Run::boxed_hook), pruned))
         });
         let plan = match recovery {
             Recovery::Distil => plan.teacher(dense.teacher(study.device())),
@@ -202,11 +225,11 @@ impl Pruning<'_> {
 
     /// The dense network after some epochs of its training.
     fn earlier(&self, study: &Study, epoch: usize) -> Result<Graph, StudyError> {
-        if epoch > 0 {
-            return Graph::load(self.snapshot(study)).map_err(other);
-        }
-        study.seed_weights(self.seed);
-        Ok(self.fresh(&study.task())?.module().to_graph().map_err(PruneError::from)?)
+        let graph = match epoch {
+            0 => self.fresh(study)?.to_graph().map_err(PruneError::from)?,
+            _ => Graph::load(self.snapshot(study)).map_err(other)?,
+        };
+        self.settings.method.method().fold(graph)
     }
 
     /// The same size with other weights, trained for as long as everything before together.
@@ -218,9 +241,11 @@ impl Pruning<'_> {
         let epochs = self.run.epochs + passes * self.after_pruning().epochs;
         let settings = RunSettings { epochs, ..self.run.clone() };
         let make = |task: &Task<'_>| {
+            // The seed of the run gives the initial weights of the dense network.
+            task.device.seed(kd_data::mix(&[self.seed, OTHER_WEIGHTS]));
             let module = (self.make)(task)?;
             let graph = module.to_graph().map_err(PruneError::from)?;
-            Ok(network(&pruned.replay(&graph)?, &module)?)
+            Ok(network(&pruned.replay(&graph, task.device)?, &module)?)
         };
         let plan = Plan::new(CONTROL, settings, make, labels).customise(|run| Ok(kept(run, pruned)));
         study.train_seed(&plan, self.seed).map(drop)

@@ -23,7 +23,7 @@ pub enum WeightGroup {
     Channel,
     /// The same place in all filters of a convolution; of a linear layer, the same as a channel.
     Shape,
-    /// The whole layer. Only a shortcut makes it safe: it carries on what the layer no longer does.
+    /// The whole layer. Only a shortcut makes it safe: it carries on what the layer no longer does, see [`has_shortcut`](crate::has_shortcut).
     Layer,
 }
 
@@ -163,7 +163,8 @@ impl TensorMap for Add {
 
 /// Sets the groups of some weights to zero whose root mean square is below `share` of the layer's; returns how many of how many went, by weight.
 ///
-/// The root mean square, not the norm, so that one threshold fits groups of all sizes.
+/// The root mean square, not the norm, so that one threshold fits groups of all sizes. Whole layers are compared with the root mean square of all weights that
+/// are given as whole layers.
 ///
 /// # Errors
 /// [`GraphError::UnknownName`](kd_graph::GraphError::UnknownName), [`PruneError::Setting`] for a share outside `[0, 1]`.
@@ -177,6 +178,7 @@ pub fn zero_small_groups(
     }
     let mut counts = BTreeMap::new();
     let mut weights = Arrays::new();
+    let all_layers = mean_square_of_layers(graph, groups)?;
     for (path, group) in groups {
         let weight = match weights.remove(path) {
             Some(weight) => weight,
@@ -189,7 +191,10 @@ pub fn zero_small_groups(
                 *sum += f64::from(*w).powi(2);
             }
         }
-        let mean = squares.iter().sum::<f64>() / weight.len().max(1) as f64;
+        let mean = match group {
+            WeightGroup::Layer => all_layers,
+            _ => squares.iter().sum::<f64>() / weight.len().max(1) as f64,
+        };
         let small = |(square, size): (f64, usize)| (square / size.max(1) as f64) < share * share * mean;
         let small: Vec<bool> = squares.into_iter().zip(units.sizes()).map(small).collect();
         let keep: Vec<bool> = small.iter().map(|small| !small).collect();
@@ -205,4 +210,15 @@ pub fn zero_small_groups(
         values.iter().try_for_each(|(id, weight)| edit.set_value(*id, Array::to_data(weight)))
     })?;
     Ok(counts)
+}
+
+/// The mean square of the weights that are given as whole layers.
+fn mean_square_of_layers(graph: &Graph, groups: &[(String, WeightGroup)]) -> Result<f64, PruneError> {
+    let (mut sum, mut count) = (0.0, 0);
+    for (path, _) in groups.iter().filter(|(_, group)| *group == WeightGroup::Layer) {
+        let weight = value(graph, path)?;
+        sum += weight.values().iter().map(|w| f64::from(*w).powi(2)).sum::<f64>();
+        count += weight.len();
+    }
+    Ok(sum / count.max(1) as f64)
 }

@@ -1,13 +1,11 @@
-//! Zeros that can be removed physically: channels that nobody makes or nobody reads, and branches that add a constant.
+//! Zeros that can be removed physically: channels that nobody makes or nobody reads.
 
 use std::collections::BTreeSet;
 
-use burn::tensor::Device;
-use kd_graph::{Binary, Dependencies, Graph, Group, Member, NodeId, Op, Position, Role, Side};
+use kd_graph::{Dependencies, Graph, Group, Member, Op, Position, Side};
 
-use crate::absorb::Responses;
 use crate::subject::{readers, value};
-use crate::{Array, PruneError, PrunePlan};
+use crate::{PruneError, PrunePlan};
 
 /// The positions of which all weights that make them, or all weights that read them, are exactly zero. Of every group one position stays.
 ///
@@ -62,85 +60,4 @@ fn is_weight(graph: &Graph, member: &Member) -> bool {
         *input == 1 && matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear)
     };
     readers(graph, member.node).iter().any(layer)
-}
-
-/// Sums of which one side does not depend on the input get that side as a parameter, and the layers that computed it go: what structured sparsity
-/// learning calls depth. Returns the names of the sums.
-///
-/// A branch is cut off from the input by a layer whose weights are all zero; what it still adds are shifts, which
-/// [`remove_zero_branches`](crate::remove_zero_branches) leaves alone. They are found by running the network, in evaluation, on `device`. Where the branch adds
-/// zero, the sum goes altogether.
-///
-/// # Errors
-/// [`PruneError::Run`] when the network can't be run.
-pub fn remove_constant_branches(graph: &mut Graph, device: &Device) -> Result<Vec<String>, PruneError> {
-    let mut removed = Vec::new();
-    // One after the other: a sum may be part of a branch itself.
-    while let Some((sum, side)) = constant_branch(graph)? {
-        let node = graph.node(sum)?;
-        let name = node.name().to_owned();
-        let inputs = [side, 1 - side].map(|input| node.inputs().get(input).copied().unwrap_or(sum));
-        let [branch, other] = inputs;
-        let constant = constant(graph, device, branch)?;
-        let path = graph.free_name(&format!("{name}.constant"));
-        let zero = constant.values().iter().all(|value| *value == 0.0);
-        graph.edit(|edit| {
-            if zero {
-                edit.rewire(sum, 0, other)?;
-                return edit.remove(sum);
-            }
-            let constant = edit.add_parameter(&path, Role::Weight, constant.to_data())?;
-            edit.rewire(sum, side, constant)
-        })?;
-        graph.remove_dead()?;
-        removed.push(name);
-    }
-    Ok(removed)
-}
-
-/// A sum with a side that is computed but does not depend on the input, and which side that is.
-fn constant_branch(graph: &Graph) -> Result<Option<(NodeId, usize)>, PruneError> {
-    let mut constant = BTreeSet::new();
-    for (id, node) in graph.nodes() {
-        let is_constant = |side: usize| node.inputs().get(side).is_some_and(|input| constant.contains(input));
-        if *node.op() == Op::Binary(Binary::Add) {
-            let wide = |side: usize| {
-                let input = node.inputs().get(side).and_then(|id| graph.node(*id).ok());
-                input.is_some_and(|input| !input.op().is_leaf() && input.output() == node.output())
-            };
-            let found = (0..2)
-                .find(|side| is_constant(*side) && !is_constant(1 - side) && wide(*side) && wide(1 - side));
-            if let Some(side) = found {
-                return Ok(Some((id, side)));
-            }
-        }
-        let cut = matches!(node.op(), Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear)
-            && node.inputs().get(1).is_some_and(|weight| {
-                graph
-                    .value(*weight)
-                    .and_then(|data| Array::from_data(data).ok())
-                    .is_some_and(|w| w.values().iter().all(|w| *w == 0.0))
-            });
-        let inputs = node.inputs();
-        if node.op().holds_tensor() || cut || (!inputs.is_empty() && (0..inputs.len()).all(is_constant)) {
-            constant.insert(id);
-        }
-    }
-    Ok(None)
-}
-
-/// What a node gives for any input, of the shape `[1, channels, 1, ..]` if it is the same at all positions.
-fn constant(graph: &Graph, device: &Device, node: NodeId) -> Result<Array, PruneError> {
-    let responses = Responses::of(graph, device, &[node], 1)?;
-    let channels = responses.constants(0, Some(1)).into_iter().collect::<Option<Vec<f64>>>();
-    match (channels, responses.first.into_iter().next()) {
-        (Some(channels), Some(response)) => {
-            let axes = response.shape().len();
-            let shape: Vec<usize> =
-                (0..axes).map(|axis| if axis == 1 { channels.len() } else { 1 }).collect();
-            Array::new(shape, channels.into_iter().map(|value| value as f32).collect())
-        }
-        (None, Some(response)) => Ok(response),
-        (_, None) => Ok(Array::empty()),
-    }
 }

@@ -13,7 +13,8 @@ use kd_core::{Network, Taps};
 use kd_graph::{Graph, GraphModule, Op, Position, Role, trace};
 use kd_models::{InputShape, MODELS, ModelSpec};
 use kd_prune::{
-    Magnitude, Pooling, PrunePlan, Pruner, Structure, Subject, fold_masks, insert_masks, remove_zero_branches,
+    Magnitude, Pooling, PrunePlan, Pruner, Structure, Subject, fold_masks, insert_masks,
+    remove_constant_branches,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -203,13 +204,13 @@ fn a_residual_branch_whose_last_layer_is_zero_is_removed_as_a_whole() {
         .collect();
     assert_eq!(norms.len(), 9);
     let mut untouched = graph.clone();
-    assert!(remove_zero_branches(&mut untouched).unwrap().is_empty());
+    assert!(remove_constant_branches(&mut untouched, &Device::flex()).unwrap().is_empty());
     // One block, two in a row, and blocks behind a shortcut that widens.
     for blocks in [&norms[1..2], &norms[1..3], &norms[4..6], &norms[..]] {
         let mut masked = graph.clone();
         blocks.iter().for_each(|norm| silence(&mut masked, norm));
         let mut removed = masked.clone();
-        let gone = remove_zero_branches(&mut removed).unwrap();
+        let gone = remove_constant_branches(&mut removed, &Device::flex()).unwrap();
         assert!(!gone.is_empty() && removed.len() < masked.len(), "{blocks:?}: {gone:?}");
         assert!(removed.cost(1).unwrap().macs < masked.cost(1).unwrap().macs);
         assert_equal(&logits(&masked, &images), &logits(&removed, &images), &format!("{blocks:?}"));

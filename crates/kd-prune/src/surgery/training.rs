@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use kd_core::Time;
 use kd_train::checkpoint::Exact;
-use kd_train::{Gradients, Hook, HookError, Learner, TensorMap, map_weights};
+use kd_train::{Gradients, Hook, HookError, Learner, LearnerState, TensorMap, map_weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -21,16 +21,20 @@ use crate::{Array, Mask, PruneError};
 /// | key | default | range |
 /// |---|---|---|
 /// | `c` | required | for every weight by its path, how many standard deviations above the mean magnitude the thresholds lie |
+/// | `begin` | 0 | the step at which thresholds are set; before it the network is dense |
 /// | `probability.gamma` | 1e-4 | 0 or more: how fast updates become rare |
 /// | `probability.power` | 1 | 0 or more |
-/// | `probability.stop` | 10,000 | the first step without updates |
+/// | `probability.stop` | 10,000 | the first step without updates, counted from `begin` |
 /// | `seed` | 0 | of the draws |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SurgerySettings {
     /// For every weight, where its thresholds lie.
     pub c: BTreeMap<String, f64>,
-    /// How likely a layer's mask is updated at a step.
+    /// The step at which thresholds are set; before it the network is dense.
+    #[serde(default)]
+    pub begin: usize,
+    /// How likely a layer's mask is updated at a step, counted from `begin`.
     #[serde(default = "probability")]
     pub probability: UpdateProbability,
     /// Of the draws.
@@ -46,7 +50,7 @@ impl SurgerySettings {
     /// These thresholds, everything else at its default.
     pub fn new<P: Into<String>>(c: impl IntoIterator<Item = (P, f64)>) -> Self {
         let c = c.into_iter().map(|(path, c)| (path.into(), c)).collect();
-        Self { c, probability: probability(), seed: 0 }
+        Self { c, begin: 0, probability: probability(), seed: 0 }
     }
 
     /// Refuses settings out of range.
@@ -75,7 +79,7 @@ impl SurgerySettings {
 ///
 /// The network is a graph with masks from [`insert_straight_through_masks`](crate::insert_straight_through_masks), usually a trained one with
 /// dense masks; [`fold_masks`](crate::fold_masks) makes the result sparse. Masks are buffers of the network, `path_mask`, and so part of every
-/// checkpoint. Thresholds are set once, by mean and deviation of the magnitudes before the first step: $0.9$ and $1.1$ times
+/// checkpoint. Thresholds are set once, by mean and deviation of the magnitudes before step `begin`: $0.9$ and $1.1$ times
 /// $\max(\mu + c \sigma, 0)$. Biases are left alone, other than in the authors' code.
 ///
 /// Guo et al., *Dynamic Network Surgery for Efficient DNNs* (2016).
@@ -90,8 +94,10 @@ impl SurgerySettings {
 #[derive(Clone, Debug)]
 pub struct Surgery {
     settings: SurgerySettings,
-    /// By the path of the weight; empty before the first step.
+    /// By the path of the weight; empty before the first step of surgery.
     thresholds: BTreeMap<String, Thresholds>,
+    /// Whether this step has changed a mask.
+    changed: bool,
 }
 
 impl Surgery {
@@ -100,7 +106,7 @@ impl Surgery {
     /// # Errors
     /// [`PruneError::Setting`] for settings out of range.
     pub fn new(settings: SurgerySettings) -> Result<Self, PruneError> {
-        Ok(Self { settings: settings.validate()?, thresholds: BTreeMap::new() })
+        Ok(Self { settings: settings.validate()?, thresholds: BTreeMap::new(), changed: false })
     }
 
     fn measure<M: Module>(&mut self, module: &M) -> Result<(), PruneError> {
@@ -114,12 +120,13 @@ impl Surgery {
 
     /// The weights whose masks are updated at a step.
     fn drawn(&self, step: usize) -> Vec<String> {
-        let likely = self.settings.probability.at(step);
+        let Some(since) = step.checked_sub(self.settings.begin) else { return Vec::new() };
+        let likely = self.settings.probability.at(since);
         let mut random = ChaCha8Rng::seed_from_u64(kd_data::mix(&[self.settings.seed, step as u64]));
         self.settings.c.keys().filter(|_| random.random::<f64>() < likely).cloned().collect()
     }
 
-    fn update<M: Module>(&self, module: M, paths: &[String]) -> Result<M, PruneError> {
+    fn update<M: Module>(&mut self, module: M, paths: &[String]) -> Result<M, PruneError> {
         let masks: Vec<String> = paths.iter().map(|path| format!("{path}{SUFFIX}")).collect();
         let (weights, masks) = (weights_of(&module, paths)?, weights_of(&module, &masks)?);
         let mut next = BTreeMap::new();
@@ -134,7 +141,8 @@ impl Surgery {
                 next.insert(name, after.to_array());
             }
         }
-        Ok(if next.is_empty() { module } else { map_weights(module, &mut Put(next)) })
+        self.changed = !next.is_empty();
+        Ok(if self.changed { map_weights(module, &mut Put(next)) } else { module })
     }
 }
 
@@ -161,11 +169,13 @@ impl<N: Module> Hook<N> for Surgery {
 
     fn before_step(
         &mut self,
-        _time: Time,
+        time: Time,
         learner: &Learner<N>,
         _gradients: &mut Gradients<'_, Learner<N>>,
     ) -> Result<(), HookError> {
-        if self.thresholds.is_empty() { self.measure(&learner.student).map_err(failed) } else { Ok(()) }
+        self.changed = false;
+        let first = self.thresholds.is_empty() && time.step >= self.settings.begin;
+        if first { self.measure(&learner.student).map_err(failed) } else { Ok(()) }
     }
 
     fn after_step(&mut self, time: Time, learner: Learner<N>) -> Result<Learner<N>, HookError> {
@@ -176,6 +186,11 @@ impl<N: Module> Hook<N> for Surgery {
         let Learner { student, adapters } = learner;
         let student = self.update(student, &drawn).map_err(failed)?;
         Ok(Learner { student, adapters })
+    }
+
+    fn end_step(&mut self, _time: Time, state: LearnerState<N>) -> Result<LearnerState<N>, HookError> {
+        // A student with other masks is no candidate for the best one.
+        Ok(LearnerState { restart_best: state.restart_best || self.changed, ..state })
     }
 
     fn save(&self) -> Result<serde_json::Value, HookError> {

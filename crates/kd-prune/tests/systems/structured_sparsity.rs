@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use kd_graph::Kernels;
 use kd_prune::{
-    Array, Exactness, GroupLasso, PruneError, SparsifyGroups, WeightGroup, plan_zeros,
+    Array, Exactness, GroupLasso, PruneError, SparsifyGroups, WeightGroup, has_shortcut, plan_zeros,
     remove_constant_branches, zero_positions, zero_small_groups,
 };
 use kd_train::{Hook, OptimizerKind};
@@ -102,6 +102,24 @@ fn a_block_whose_layers_are_zero_becomes_a_constant_beside_its_shortcut() {
     let difference = apart(&before, &logits(&graph, &none()));
     assert!(difference <= 1e-5, "{difference}");
     assert!(remove_constant_branches(&mut graph, &Device::flex()).unwrap().is_empty());
+}
+
+#[test]
+fn layers_beside_a_shortcut_are_found_and_small_ones_among_them_go_as_a_whole() {
+    let _serial = serial();
+    let graph = shaken(residual(8));
+    for (weight, expected) in [("conv1.weight", true), ("conv2.weight", true), ("output.weight", false)] {
+        assert_eq!(has_shortcut(&graph, weight).unwrap(), expected, "{weight}");
+    }
+    assert!(has_shortcut(&graph, "conv3.weight").unwrap_err().to_string().contains("conv1.weight"));
+    let mut graph = with_numbers(graph, "conv2.weight", |_, w| w / 100.0);
+    let groups = ["conv1.weight", "conv2.weight"].map(|path| (path.to_owned(), WeightGroup::Layer));
+    let counts = zero_small_groups(&mut graph, &groups, 0.1).unwrap();
+    assert_eq!((counts["conv1.weight"], counts["conv2.weight"]), ((0, 1), (1, 1)));
+    let before = logits(&graph, &none());
+    assert_eq!(remove_constant_branches(&mut graph, &Device::flex()).unwrap(), ["add"]);
+    assert!(apart(&before, &logits(&graph, &none())) <= 1e-5);
+    assert!(graph.find("conv1.weight").is_err());
 }
 
 #[test]

@@ -115,6 +115,24 @@ fn a_resumed_surgery_is_the_same_bit_for_bit() {
 }
 
 #[test]
+fn the_network_is_dense_until_surgery_begins_and_a_run_stopped_before_and_after_is_the_same() {
+    let _serial = common::serial();
+    let later = || {
+        let settings = SurgerySettings::new([("hidden.weight", 0.5), ("output.weight", 0.0)]);
+        let probability = UpdateProbability { gamma: 0.0, power: 1.0, stop: 20 };
+        Surgery::new(SurgerySettings { begin: 9, probability, ..settings }).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let watched = Watched { hook: later(), seen: Arc::default() };
+    common::fit(folder.path(), &optimizers()[0], student(), watched.clone(), None).unwrap();
+    for (step, (masks, _)) in watched.seen.lock().unwrap().iter().enumerate() {
+        let dense = masks.values().all(|mask| mask.sparsity() == 0.0);
+        assert_eq!(dense, step < 9, "step {step}");
+    }
+    resumes_bit_for_bit(&optimizers()[0], student, later);
+}
+
+#[test]
 fn a_weight_without_mask_and_settings_out_of_range_are_refused() {
     let _serial = common::serial();
     let folder = tempfile::tempdir().unwrap();
