@@ -54,7 +54,7 @@ fn results(run: &Path) -> serde_json::Value {
 
 /// The epoch after which the first network of a study was taken.
 fn best_epoch(run: &Path) -> usize {
-    results(run)["candidates"][0]["seeds"][0]["best_epoch"].as_u64().unwrap() as usize
+    results(run)["candidates"][0]["seeds"][0]["best-epoch"].as_u64().unwrap() as usize
 }
 
 /// Test accuracy of a network that was saved, and that of a row of the table.
