@@ -23,7 +23,7 @@ const TERM: &str = "size";
 /// Language Models* (2020).
 ///
 /// The size is a constraint, kept by multipliers that climb as long as it is not met; the last epoch counts. Closed terms go physically, and
-/// the layer stays two smaller ones. Gates (`_log_alpha`) and multipliers learn better with rates of their own, without decay:
+/// the layer stays two smaller ones. The plan that is written is one for the network with split layers. Gates (`_log_alpha`) and multipliers learn better with rates of their own, without decay:
 ///
 /// ```toml
 /// [[run.optimizer.groups]]
