@@ -1,6 +1,5 @@
 //! One recorded case: inputs, hyper-parameters and the numbers a public implementation gave.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
