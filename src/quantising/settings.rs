@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// | `method` | required | see [`Preset`]: `"int8"`, `"xnor"`, `{ lsq = { bits = 4 } }`, ... |
 /// | `ends` | the method's | first and last layer: `"float"`, `"same"` or `{ bits = 8 }` |
 /// | `exclude` | none | layers left in float, by name, `*` for any letters |
+/// | `scale-map` | no | XNOR-Net and BNN: results of binary layers times the map of their activations' scales |
 /// | `temperature` | none | above 0: learns from its float self as well, softened so much |
 /// | `freeze-statistics` | none | the epoch from which batch normalisations no longer move their statistics |
 /// | `run` | the recipe's `[run]` | training while quantised |
@@ -39,6 +40,9 @@ pub struct QuantizeSettings {
     /// Layers left in float.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Whether binary layers have the map of their activations' scales.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scale_map: bool,
     /// Temperature of the float network as a teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
@@ -61,7 +65,8 @@ impl QuantizeSettings {
     /// This method, all else by default.
     pub fn new(method: Preset) -> Self {
         let (ends, exclude, temperature, freeze_statistics, run) = (None, Vec::new(), None, None, None);
-        Self { method, ends, exclude, temperature, freeze_statistics, run, control: yes() }
+        let (scale_map, control) = (false, yes());
+        Self { method, ends, exclude, scale_map, temperature, freeze_statistics, run, control }
     }
 
     /// What the plan is made from.
@@ -71,7 +76,8 @@ impl QuantizeSettings {
     pub fn plan(&self) -> Result<PlanSettings, QuantError> {
         let method = self.method.settings()?;
         let ends = self.ends.unwrap_or(method.ends);
-        let settings = PlanSettings { ends, exclude: self.exclude.clone(), ..method };
+        let (exclude, scale_map) = (self.exclude.clone(), self.scale_map);
+        let settings = PlanSettings { ends, exclude, scale_map, ..method };
         settings.validate()?;
         Ok(settings)
     }

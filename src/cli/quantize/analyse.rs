@@ -35,16 +35,22 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let Options { model, subject, budget, widths, common } = options;
     let files = files(common, &["report.html", "plan.json"])?;
-    let opened = subject.open(model, common)?;
-    let (graph, device, batches) = (&opened.graph, &opened.device, &opened.calibration);
-    let validation = opened.data.validation()?;
+    let mut opened = subject.open(model, common)?;
+    opened.graph.fold_batch_norm()?;
+    opened.graph.remove_dead()?;
+    let (graph, device, data) = (&opened.graph, &opened.device, opened.data()?);
+    let mut plan = match subject.saved_plan()? {
+        Some(plan) => plan,
+        None => subject.new_plan(graph)?,
+    };
+    let batches = &subject.calibration(&opened)?;
+    let validation = data.validation()?;
     let share = |module: &GraphModule| {
         let network: Traced<Tensor<4>> = module.clone().into();
         accuracy(&network, &validation, device).map_err(|error| QuantError::Run { why: error.to_string() })
     };
-    let analysis = analyse(graph, &opened.plan, device, batches, share)?;
+    let analysis = analyse(graph, &plan, device, batches, share)?;
     say(analysis.to_string())?;
-    let mut plan = opened.plan;
     if let Some(budget) = *budget {
         let wrong = |module: &GraphModule| share(module).map(|accuracy| 1.0 - accuracy);
         let mixed = mixed_bits(graph, &plan, device, batches, widths, budget, wrong)?;
@@ -56,7 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let report = Report {
         title: format!("{} quantised, layer by layer", model.display()),
-        dataset: opened.data.label(),
+        dataset: data.label(),
         notes: vec![analysis.to_string().lines().last().unwrap_or_default().to_owned()],
         sweeps: analysis.sweeps(),
         ..Report::default()

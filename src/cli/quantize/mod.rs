@@ -22,11 +22,13 @@ pub struct Options {
     /// A recipe with [quantize], a TOML file; or, with --post, a trained model: a name of `kd list models` or the .json file of a graph.
     #[arg(value_name = "RECIPE|MODEL")]
     what: Option<PathBuf>,
-    /// Quantise a trained model without training, by the ranges that calibration images show.
+    /// Quantise a trained model without training.
     #[arg(long)]
     post: bool,
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    choices: post::Choices,
     /// Change a value of the recipe: `--set run.epochs=2`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -56,11 +58,11 @@ impl Options {
 
 /// Quantises.
 pub fn run(program: &Program, options: &Options) -> Result<()> {
-    let Options { command, what, post, subject, sets, json, common } = options;
+    let Options { command, what, post, subject, choices, sets, json, common } = options;
     match (command, what) {
         (Some(Command::Analyse(options)), _) => analyse::run(options),
         (None, None) => bail!("name a recipe, or a model with --post; `kd quantize --help` says more"),
-        (None, Some(model)) if *post => post::run(model, subject, common),
+        (None, Some(model)) if *post => post::run(model, subject, choices, common),
         (None, Some(path)) if path.extension().is_some_and(|ending| ending == "toml") => {
             let (path, sets, common) = (path.clone(), sets.clone(), common.clone());
             recipe::run(program, &RecipeOptions { path, sets, json: *json, common })

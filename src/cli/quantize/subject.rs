@@ -9,7 +9,7 @@ use kd::experiment::Data;
 use kd::graph::{Graph, Value};
 use kd::models::InputShape;
 use kd::program::Common;
-use kd::quant::plan::{PlanSettings, QuantPlan};
+use kd::quant::plan::{PlanSettings, QuantPlan, sites};
 use kd::recipe::DataSettings;
 use kd::train::HostBatch;
 use kd::train::metrics::Accuracy;
@@ -37,8 +37,11 @@ pub struct Subject {
     /// Bits of a model's weights and activations, 2 to 8; the first and the last layer have 8.
     #[arg(long, default_value_t = 8, value_name = "N")]
     bits: u32,
+    /// Layers that stay in float, by name, `*` for any letters.
+    #[arg(long, value_name = "LAYER,...", value_delimiter = ',')]
+    exclude: Vec<String>,
     /// A plan to follow instead, the .json file that another `kd quantize` has written.
-    #[arg(long, value_name = "FILE", conflicts_with = "bits")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bits", "exclude"])]
     plan: Option<PathBuf>,
     /// Image that a model of the zoo is made for; otherwise that of the dataset.
     #[arg(long, value_name = "CxHxW", value_parser = image)]
@@ -47,40 +50,54 @@ pub struct Subject {
 
 /// What the options stand for.
 pub struct Opened {
-    /// The float network, its batch normalisation folded.
+    /// The float network.
     pub graph: Graph,
-    pub plan: QuantPlan,
-    pub data: Data,
+    pub data: Option<Data>,
     pub device: Device,
-    /// Batches of training images.
-    pub calibration: Vec<Vec<Value>>,
+}
+
+impl Opened {
+    /// The dataset, which this use of it needs.
+    pub fn data(&self) -> Result<&Data> {
+        self.data.as_ref().context("name a dataset with --data: its images set the ranges")
+    }
 }
 
 impl Subject {
-    /// Opens model, plan and data.
+    /// Opens model and data.
     pub fn open(&self, model: &Path, common: &Common) -> Result<Opened> {
         let device = common.device()?;
-        let Some(name) = &self.data else {
-            bail!("name the dataset of {} with --data: its images set the ranges", model.display());
-        };
         let (validation, limit) = (self.validation, self.limit);
-        let data = common.data(&DataSettings { validation, limit, ..DataSettings::new(name) })?;
-        let image = self.image.unwrap_or_else(|| data.input());
+        let named = |name| DataSettings { validation, limit, ..DataSettings::new(name) };
+        let data = self.data.as_ref().map(|name| common.data(&named(name))).transpose()?;
+        let image = self.image.or(data.as_ref().map(Data::input));
+        let classes = data.as_ref().map_or(10, |data| data.classes().len());
         let model = model.to_string_lossy().into_owned();
-        let source = Source::new(model, Some(image), data.classes().len(), common.verbosity);
+        let source = Source::new(model, image, classes, common.verbosity);
         let mut graph = source.graph_with(self.weights.as_deref())?;
-        graph.fold_batch_norm()?;
         graph.remove_dead()?;
-        let plan = match &self.plan {
-            Some(path) => read_plan(path)?,
-            None => QuantPlan::new(&graph, &PlanSettings::uniform(self.bits)?)?,
-        };
-        plan.check(&graph)?;
-        let batches = data.train(0)?;
+        if let Some(site) = sites(&graph)?.first() {
+            bail!("the model is quantised already, as {} says; give the float one", graph.node(site.node)?.name());
+        }
+        Ok(Opened { graph, data, device })
+    }
+
+    /// The plan that `--plan` names.
+    pub fn saved_plan(&self) -> Result<Option<QuantPlan>> {
+        self.plan.as_deref().map(read_plan).transpose()
+    }
+
+    /// A plan of so many bits for a network.
+    pub fn new_plan(&self, graph: &Graph) -> Result<QuantPlan> {
+        let settings = PlanSettings { exclude: self.exclude.clone(), ..PlanSettings::uniform(self.bits)? };
+        Ok(QuantPlan::new(graph, &settings)?)
+    }
+
+    /// Batches of training images.
+    pub fn calibration(&self, opened: &Opened) -> Result<Vec<Vec<Value>>> {
+        let batches = opened.data()?.train(0)?;
         let batches = batches.epoch(0, 0).take(self.calibration);
-        let batches = batches.map(|loaded| Ok(vec![loaded?.batch.to_device(&device).0.into()]));
-        let calibration = batches.collect::<Result<_>>()?;
-        Ok(Opened { graph, plan, data, device, calibration })
+        batches.map(|loaded| Ok(vec![loaded?.batch.to_device(&opened.device).0.into()])).collect()
     }
 }
 

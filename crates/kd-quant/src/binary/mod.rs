@@ -2,6 +2,7 @@
 
 mod abc_net;
 mod binary_connect;
+mod scale_map;
 mod sibnn;
 mod sign;
 mod sttn;
@@ -9,6 +10,7 @@ mod xnor;
 
 pub use abc_net::{AbcActivation, AbcNet};
 pub use binary_connect::BinaryConnect;
+pub use scale_map::ScaleMap;
 pub use sibnn::SibnnActivation;
 pub use sign::{Heaviside, SignActivation, SignGradient, Zero, sign};
 pub use sttn::{SttnActivation, SttnWeight};

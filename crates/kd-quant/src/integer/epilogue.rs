@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gemmlowp::FixedMultiplier;
+use super::stairs::{Stairs, Thresholds};
 use super::{LinearCodes, Requantize};
 use crate::{Grid, QuantError};
 
@@ -41,6 +42,8 @@ pub(super) struct Target {
     pub format: Format,
     pub least: i32,
     pub most: i32,
+    /// What decides the code; none: rounding.
+    pub stairs: Option<Stairs>,
 }
 
 /// The greatest part of a code by which a bias that was rounded to the accumulator's step may move a result; a coarser step keeps its bias in f32.
@@ -48,17 +51,21 @@ const BIAS_ERROR: f32 = 1.0 / 16.0;
 /// The greatest integer bias: far from the accumulator's end.
 const GREATEST_BIAS: f32 = (1 << 28) as f32;
 
+/// Of a list with one number for each channel, one for all or none.
+fn at(values: &[f32], channel: usize, default: f32) -> f32 {
+    match values {
+        [] => default,
+        [one] => *one,
+        many => many[channel],
+    }
+}
+
 impl Scales {
     /// Another affine map of every channel behind: $g_c y + d_c$.
     pub fn then(&self, gain: &[f32], shift: &[f32]) -> Self {
-        let of = |values: &[f32], c: usize, default| match values {
-            [] => default,
-            [one] => *one,
-            many => many[c],
-        };
-        let step = gain.iter().enumerate().map(|(c, gain)| of(&self.step, c, 1.0) * gain).collect();
+        let step = gain.iter().enumerate().map(|(c, gain)| at(&self.step, c, 1.0) * gain).collect();
         let bias = gain.iter().zip(shift).enumerate();
-        Self { step, bias: bias.map(|(c, (gain, shift))| of(&self.bias, c, 0.0) * gain + shift).collect() }
+        Self { step, bias: bias.map(|(c, (gain, shift))| at(&self.bias, c, 0.0) * gain + shift).collect() }
     }
 
     /// The integer bias to start accumulators from, and what happens to them in the end.
@@ -77,6 +84,12 @@ impl Scales {
                 Epilogue { multiplier: self.step.clone(), offset: self.bias.clone(), end },
             ));
         };
+        if let Some(stairs) = target.stairs {
+            let channels = self.step.len().max(self.bias.len()).max(1);
+            let of = |c: usize| Thresholds::new(stairs, at(&self.step, c, 1.0), at(&self.bias, c, 0.0));
+            let end = End::Steps { target, thresholds: (0..channels).map(of).collect() };
+            return Ok((Vec::new(), Epilogue { multiplier: Vec::new(), offset: Vec::new(), end }));
+        }
         let multiplier: Vec<f32> = self.step.iter().map(|step| step / target.format.codes.scale).collect();
         let fixed = match requantization {
             Requantization::Float => Vec::new(),
@@ -126,6 +139,8 @@ pub(super) struct Epilogue {
 enum End {
     Float,
     Codes { target: Target, fixed: Vec<FixedMultiplier> },
+    /// One list of thresholds for each channel, or one for all.
+    Steps { target: Target, thresholds: Vec<Thresholds> },
 }
 
 /// Accumulators after their epilogue.
@@ -139,11 +154,7 @@ impl Epilogue {
     pub fn apply(&self, accumulators: &[i32], inner: usize) -> Result<Finished, QuantError> {
         let channels = self.multiplier.len().max(self.offset.len());
         let rows = accumulators.chunks(inner.max(1)).enumerate();
-        let of = |values: &[f32], row: usize, default| match values {
-            [] => default,
-            [one] => *one,
-            many => many[row % channels],
-        };
+        let of = |values: &[f32], row: usize, default| at(values, row % channels.max(1), default);
         let (target, fixed) = match &self.end {
             End::Float => {
                 let mut y = Vec::with_capacity(accumulators.len());
@@ -154,6 +165,14 @@ impl Epilogue {
                 return Ok(Finished::Float(y));
             }
             End::Codes { target, fixed } => (target, fixed),
+            End::Steps { target, thresholds } => {
+                let mut y = Vec::with_capacity(accumulators.len());
+                for ((_, accumulators), of_channel) in rows.zip(thresholds.iter().cycle()) {
+                    let code = |&a: &i32| of_channel.code(a).clamp(target.least, target.most);
+                    y.extend(accumulators.iter().map(code));
+                }
+                return Ok(Finished::Codes(y, target.format));
+            }
         };
         let Format { codes: LinearCodes { zero_point, .. }, grid } = target.format;
         let mut y = Vec::with_capacity(accumulators.len());
@@ -184,7 +203,7 @@ mod tests {
 
     fn target(scale: f32) -> Target {
         let grid = Grid::unsigned(4).unwrap();
-        Target { format: Format { codes: LinearCodes { scale, zero_point: 2 }, grid }, least: 2, most: 15 }
+        Target { format: Format { codes: LinearCodes { scale, zero_point: 2 }, grid }, least: 2, most: 15, stairs: None }
     }
 
     fn codes(scales: &Scales, target: Target, accumulators: &[i32]) -> Vec<i32> {

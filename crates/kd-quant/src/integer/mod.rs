@@ -13,6 +13,7 @@ mod linear_codes;
 mod network;
 mod packed;
 mod pool;
+mod stairs;
 mod window;
 
 pub use conv::{ConvCodes, conv2d};

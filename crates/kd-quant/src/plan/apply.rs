@@ -7,7 +7,7 @@ use kd_graph::{BatchNorm, Edit, Graph, GraphError, NodeId, Op, Pool, PoolKind, R
 
 use super::choose::{Point, QuantPlan};
 use super::kernel::turn;
-use super::{Quantizer, adder, fold, op};
+use super::{Quantizer, adder, fold, op, scale};
 use crate::QuantError;
 
 impl QuantPlan {
@@ -15,7 +15,8 @@ impl QuantPlan {
     ///
     /// Weights get theirs between the parameter (or its mask) and the layers; scales start from the weight. Activations get theirs behind the node that
     /// makes them; their scales are zero until [`initialise`](super::initialise) has seen a batch. What a method needs around it is put there: a batch
-    /// normalisation in front of binary activations, in place of a rectifier, and behind weights that have lost their magnitude.
+    /// normalisation in front of binary activations, in place of a rectifier, and behind weights that have lost their magnitude; a map of scales where the
+    /// plan names the layer.
     ///
     /// # Errors
     /// As [`check`](Self::check), and [`QuantError::NonFinite`] for weights that can't be quantised.
@@ -52,14 +53,10 @@ impl QuantPlan {
             let id = graph.find(path)?;
             let turned = is_turned(graph, id)?;
             let Some(value) = graph.value(id) else { continue };
-            let mut value = (**value).clone();
-            if let Some(pair) = self.pair(graph, id)? {
-                let factors = pair.factors(graph)?;
-                let row = value.shape().iter().skip(1).product::<usize>().max(1);
-                let factor = |i: usize| factors.get(i / row).copied().unwrap_or(1.0);
-                let scaled = value.iter::<f32>().enumerate().map(|(i, w)| w * factor(i)).collect();
-                value = TensorData::new(scaled, value.shape().clone());
-            }
+            let value = match self.pair(graph, id)? {
+                Some(pair) => pair.scaled(graph, value)?,
+                None => (**value).clone(),
+            };
             starts.insert(path.as_str(), start(quantizer, &value, turned)?);
         }
         Ok(starts)
@@ -142,6 +139,10 @@ impl QuantPlan {
             let op = Quantizer::DorefaGradient(*gradient).op(false, 0)?;
             let node = edit.insert_after(layer, &format!("{name}.gradient"), op, &[layer])?;
             edit.set_type(node, ty)?;
+        }
+        for name in &self.scaled {
+            let layer = edit.graph().find(name)?;
+            scale::insert(edit, layer)?;
         }
         Ok(())
     }

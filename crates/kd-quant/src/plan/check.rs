@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kd_graph::Graph;
 
 use super::choose::{Point, QuantPlan};
-use super::fold;
+use super::{fold, scale};
 use super::quantizer::{Place, Quantizer};
 use super::walk::{layers, network};
 use crate::{DorefaGradient, QuantError};
@@ -71,6 +71,17 @@ impl QuantPlan {
             DorefaGradient::new(gradient.bits)?;
             if !layers.iter().any(|layer| layer.name == *name) {
                 return Err(wrong(name, "is no convolution or linear layer"));
+            }
+        }
+        for name in &self.scaled {
+            let Some(layer) = layers.iter().find(|layer| layer.name == *name) else {
+                graph.find(name)?;
+                return Err(wrong(name, "is no convolution or linear layer"));
+            };
+            scale::check(graph, layer.node)?;
+            let signs = self.activations.get(graph.node(layer.source)?.name());
+            if !signs.is_some_and(|point| matches!(point.quantizer, Quantizer::Sign(_))) {
+                return Err(wrong(name, "has a map of scales, but reads no signs"));
             }
         }
         Ok(())

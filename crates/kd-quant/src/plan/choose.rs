@@ -8,7 +8,7 @@ use kd_graph::{Binary, Graph, NodeId, Op, PoolKind};
 use serde::{Deserialize, Serialize};
 
 use super::walk::{Layer, can_be_negative, depends_on_input, layers, matches, network, source};
-use super::{PlanSettings, Quantizer, fold};
+use super::{PlanSettings, Quantizer, fold, scale};
 use crate::{DorefaGradient, QuantError};
 
 /// A quantiser of an activation.
@@ -42,9 +42,12 @@ pub struct QuantPlan {
     /// By the name of the layer whose result's gradient is quantised.
     #[serde(default)]
     pub gradients: BTreeMap<String, DorefaGradient>,
-    /// Names of batch normalisations that are folded into the convolution in front while it trains.
+    /// Names of batch normalisations that are folded into the convolution or linear layer in front while it trains.
     #[serde(default)]
     pub folded: BTreeSet<String>,
+    /// Names of binary layers whose results are multiplied with the map of their activations' scales ([`ScaleMap`](crate::binary::ScaleMap)).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub scaled: BTreeSet<String>,
 }
 
 impl QuantPlan {
@@ -57,8 +60,7 @@ impl QuantPlan {
         let layers = layers(graph)?;
         for pattern in &settings.exclude {
             if !layers.iter().any(|layer| matches(pattern, &layer.name)) {
-                let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
-                let why = format!("excludes no layer; the layers are {}", names.join(", "));
+                let why = format!("excludes no layer; the nearest are {}", nearest(pattern, &layers).join(", "));
                 return Err(QuantError::Plan { name: pattern.clone(), why });
             }
         }
@@ -133,6 +135,16 @@ impl QuantPlan {
             };
             plan.activations.insert(graph.node(source)?.name().to_owned(), point);
         }
+        if settings.scale_map {
+            for layer in &layers {
+                let signs = plan.activations.get(graph.node(layer.source)?.name());
+                let signs = signs.is_some_and(|point| matches!(point.quantizer, Quantizer::Sign(_)));
+                if signs && plan.weights.contains_key(&layer.weight) {
+                    scale::check(graph, layer.node)?;
+                    plan.scaled.insert(layer.name.clone());
+                }
+            }
+        }
         Ok(plan)
     }
 }
@@ -155,11 +167,23 @@ impl fmt::Display for QuantPlan {
                 String::new(),
             ]);
         }
+        for name in &self.scaled {
+            table.add_row([format!("result of {name}"), "map of scales".to_owned(), String::new()]);
+        }
         write!(f, "{table}")
     }
 }
 
-/// The batch normalisations behind convolutions whose weights get a grid.
+/// Up to three names of layers that are most like a pattern, best first.
+fn nearest<'a>(pattern: &str, layers: &'a [Layer]) -> Vec<&'a str> {
+    let like = |name: &str| strsim::jaro_winkler(&pattern.replace('*', ""), name);
+    let mut names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    names.sort_by(|a, b| like(b).total_cmp(&like(a)).then(a.cmp(b)));
+    names.truncate(3);
+    names
+}
+
+/// The batch normalisations behind layers whose weights get a grid.
 fn foldable(
     graph: &Graph,
     layers: &[Layer],

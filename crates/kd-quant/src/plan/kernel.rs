@@ -8,7 +8,7 @@ use kd_graph::{Graph, Kernel, Kernels, Scalar, Value};
 use super::initialise::{Collector, check_initialised};
 use super::op::{point, turned};
 use super::watch::{Watch, moves};
-use super::{Quantizer, adder, fold, sites};
+use super::{Quantizer, adder, fold, scale, sites};
 use crate::QuantError;
 
 /// The kernels of a graph's quantisers, for [`GraphModule::with_kernels`](kd_graph::GraphModule::with_kernels).
@@ -45,6 +45,9 @@ fn make(graph: &Graph, mode: &Mode) -> Result<Kernels, QuantError> {
     for (_, node) in graph.nodes() {
         if let kd_graph::Op::Custom { name, .. } = node.op() {
             if let Some(kernel) = adder::kernel(name)? {
+                kernels.insert(name.clone(), Arc::new(kernel));
+            }
+            if let Some(kernel) = scale::kernel(name)? {
                 kernels.insert(name.clone(), Arc::new(kernel));
             }
             if let Some(kernel) = fold::kernel(name) {

@@ -47,6 +47,7 @@ mod named;
 mod op;
 mod preset;
 mod quantizer;
+mod scale;
 mod settings;
 mod shared;
 #[cfg(test)]

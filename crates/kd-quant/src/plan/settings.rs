@@ -34,7 +34,8 @@ pub enum Ends {
 /// | `gradients` | none | that of the gradients of layers' results |
 /// | `ends` | 8 bits | first and last layer |
 /// | `exclude` | none | layers that stay in float, by name, `*` for any letters |
-/// | `fold-batch-norm` | no | weights are quantised with the scale of the batch normalisation behind the convolution in them, as they are deployed |
+/// | `fold-batch-norm` | no | weights are quantised with the scale of the batch normalisation behind the layer in them, as they are deployed |
+/// | `scale-map` | no | XNOR-Net's map of activation scales behind binary layers ([`ScaleMap`](crate::binary::ScaleMap)) |
 /// | `everywhere` | yes | activations are quantised also where they are added, concatenated and averaged, at one scale each: an integer network needs it |
 ///
 /// ```
@@ -65,6 +66,9 @@ pub struct PlanSettings {
     /// Whether batch normalisations are folded.
     #[serde(default)]
     pub fold_batch_norm: bool,
+    /// Whether results of layers that read signs are multiplied with the map of their activations' scales.
+    #[serde(default)]
+    pub scale_map: bool,
     /// Whether sums, concatenations and means read codes too.
     #[serde(default = "yes")]
     pub everywhere: bool,
@@ -81,8 +85,9 @@ fn yes() -> bool {
 impl PlanSettings {
     /// These two quantisers, all else by default.
     pub fn new(weights: Quantizer, activations: Option<Quantizer>) -> Self {
-        let (gradients, exclude, fold_batch_norm) = (None, Vec::new(), false);
-        Self { weights, activations, gradients, ends: eight(), exclude, fold_batch_norm, everywhere: yes() }
+        let (gradients, exclude, fold_batch_norm, scale_map) = (None, Vec::new(), false, false);
+        let (ends, everywhere) = (eight(), yes());
+        Self { weights, activations, gradients, ends, exclude, fold_batch_norm, scale_map, everywhere }
     }
 
     /// As [`new`](Self::new), with the first and the last layer in float and activations quantised in front of layers only, as binary networks are.
@@ -153,7 +158,8 @@ impl PlanSettings {
         Self::inner(Quantizer::Xnor(Xnor::default()), None)
     }
 
-    /// XNOR-Net.
+    /// XNOR-Net; without its map of activation scales, as its public implementations are trained (see [`ScaleMap`](crate::binary::ScaleMap)), unless
+    /// `scale_map` is set.
     pub fn xnor() -> Self {
         let activations = Quantizer::Sign(SignActivation::default());
         Self::inner(Quantizer::Xnor(Xnor::default()), Some(activations))
@@ -254,6 +260,8 @@ impl PlanSettings {
         if let Some(gradients) = self.gradients {
             DorefaGradient::new(gradients.bits)?;
         }
+        let signs = matches!(self.activations, Some(Quantizer::Sign(_)));
+        crate::error::in_range("scale-map", self.scale_map, signs || !self.scale_map, "false: it scales signs")?;
         match self.ends {
             Ends::Bits(bits) => {
                 crate::error::in_range("ends", bits, (2..=8).contains(&bits), "from 2 to 8 bits")

@@ -297,7 +297,7 @@ impl<'a> Compiling<'a> {
         }
         let tail = self.tail(id, uniform(1.0))?;
         match tail.target {
-            Some(target) if tail.scales == uniform(1.0) => {
+            Some(target) if tail.scales == uniform(1.0) && target.stairs.is_none() => {
                 self.fused(id, vec![a, b], uniform(1.0), |_, _| {
                     Ok(Work::AddRescaled { to: target.format, least: target.least, most: target.most })
                 })

@@ -5,6 +5,7 @@ use kd_graph::{Activation, GraphError, NodeId, Op, Pool, PoolKind};
 use super::compile::Compiling;
 use crate::integer::epilogue::{Scales, Target};
 use crate::integer::quantize;
+use crate::integer::stairs::Stairs;
 use crate::plan::Site;
 use crate::{QuantError, integer::Format};
 
@@ -30,7 +31,7 @@ pub(super) type ChannelMap = (Vec<f32>, Vec<f32>);
 
 impl Compiling<'_> {
     /// Follows a layer's only readers through what can be merged into its requantisation: batch normalisation, then rectifiers, clamps, maxima and
-    /// reshapes, to a quantiser that rounds.
+    /// reshapes, to a quantiser. A normalisation behind a maximum is merged too if it rises in every channel: it may then be applied before.
     pub fn tail(&self, layer: NodeId, scales: Scales) -> Result<Tail, QuantError> {
         let (mut at, mut scales, mut merged) = (layer, scales, Vec::new());
         let of = self.graph.node(layer)?;
@@ -44,20 +45,34 @@ impl Compiling<'_> {
             merged.push(next);
             at = next;
         }
-        let end = at;
-        let norms = merged.clone();
+        let (end, norms, numbers) = (at, merged.clone(), scales.clone());
         let (mut low, mut high) = (f32::NEG_INFINITY, f32::INFINITY);
-        let mut moves = Vec::new();
+        let (mut moves, mut only_maxima) = (Vec::new(), same_axis);
         while let Some(next) = self.only_reader(at)? {
             let mut clamp = |min: f32, max: f32| (low, high) = (low.clamp(min, max), high.clamp(min, max));
             match self.graph.node(next)?.op() {
                 Op::Activation(Activation::Relu) => clamp(0.0, f32::INFINITY),
                 Op::Clamp { min, max } if min <= max => clamp(*min as f32, *max as f32),
-                Op::Pool(Pool { kind: PoolKind::Max, .. }) | Op::Reshape { .. } => moves.push(next),
+                Op::Pool(Pool { kind: PoolKind::Max, .. }) => moves.push(next),
+                Op::Reshape { .. } => {
+                    moves.push(next);
+                    only_maxima = false;
+                }
+                Op::BatchNorm(_) if only_maxima && (low, high) == (f32::NEG_INFINITY, f32::INFINITY) => {
+                    match self.batch_norm(next)? {
+                        Some((gain, shift)) if gain.iter().all(|gain| *gain > 0.0) => {
+                            scales = scales.then(&gain, &shift);
+                        }
+                        _ => break,
+                    }
+                }
                 _ => {
-                    let Some((_, format)) = self.rounding(next)? else { break };
-                    let bound = |value: f32| quantize(value, format.codes, format.grid);
-                    let target = Some(Target { format, least: bound(low), most: bound(high) });
+                    let Some((format, stairs)) = self.decision(next)? else { break };
+                    let bound = |value: f32| match stairs {
+                        Some(stairs) => stairs.code(value),
+                        None => quantize(value, format.codes, format.grid),
+                    };
+                    let target = Some(Target { format, least: bound(low), most: bound(high), stairs });
                     merged.push(next);
                     return Ok(Tail { scales, target, end, moves, quantiser: Some(next), merged });
                 }
@@ -65,7 +80,18 @@ impl Compiling<'_> {
             merged.push(next);
             at = next;
         }
-        Ok(Tail { scales, target: None, end, moves: Vec::new(), quantiser: None, merged: norms })
+        let (scales, merged) = (numbers, norms);
+        Ok(Tail { scales, target: None, end, moves: Vec::new(), quantiser: None, merged })
+    }
+
+    /// The codes that a quantiser of an activation gives, by rounding or by thresholds.
+    fn decision(&self, id: NodeId) -> Result<Option<(Format, Option<Stairs>)>, QuantError> {
+        if let Some((_, format)) = self.rounding(id)? {
+            return Ok(Some((format, None)));
+        }
+        let Some(site) = self.sites.get(&id).filter(|site| site.weight.is_none()) else { return Ok(None) };
+        let Some(stairs) = Stairs::of(&site.quantizer) else { return Ok(None) };
+        Ok(self.format(site)?.map(|format| (format, Some(stairs))))
     }
 
     /// The node that reads this one, if it is the only one.

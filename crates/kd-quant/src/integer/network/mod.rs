@@ -79,7 +79,9 @@ pub struct FloatNode {
 ///
 /// Everything else runs in float between codes, by the very operations of the training form, and is listed in [`float_nodes`](Self::float_nodes): layers
 /// that the plan left out, layers whose weights are a table of levels (TTQ, powers of two, ABC-Net, k-means), softmax, layer normalisation. Binary
-/// networks sum up products of $\pm 1$ in i32; scales, normalisation and the sign between two layers are f32.
+/// networks sum up products of $\pm 1$ in i32; scale, normalisation and sign (or a ternary activation) behind them are one comparison of the accumulator
+/// with a threshold of its channel, which gives what the same arithmetic in f32 gives, bit for bit. A normalisation behind a maximum is part of it if all
+/// its factors are positive.
 ///
 /// `I` is what the network takes, as for [`Traced`](kd_core::Traced). There is nothing to train: it has no parameters.
 ///
