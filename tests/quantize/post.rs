@@ -43,7 +43,8 @@ fn a_model_is_quantised_after_training_and_its_graph_loads_and_runs_in_integers(
 }
 
 fn plan(folder: &std::path::Path, more: &[&str]) -> (QuantPlan, String) {
-    let text = stdout(kd(folder, &arguments(&["--post"], &[more, &["--out", "run", "--overwrite"]].concat())));
+    let text =
+        stdout(kd(folder, &arguments(&["--post"], &[more, &["--out", "run", "--overwrite"]].concat())));
     let plan = std::fs::read(folder.join("run/plan.json")).unwrap();
     (serde_json::from_slice(&plan).unwrap(), text)
 }

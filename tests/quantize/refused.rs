@@ -36,7 +36,8 @@ fn what_can_not_be_quantised_is_named_and_files_stay() {
     let before = contents(folder);
     let refused = |model: &str, more: &[&str], code: i32, words: &[&str]| {
         let data = ["--data", "digits", "--validation", "100", "--limit", "256"];
-        let calibration: &[&str] = if more.contains(&"--calibration") { &[] } else { &["--calibration", "2"] };
+        let calibration: &[&str] =
+            if more.contains(&"--calibration") { &[] } else { &["--calibration", "2"] };
         let fixed = ["--out", "run", "--overwrite", "-q"];
         let command = [&["quantize", "--post", model], &data[..], calibration, &fixed, more].concat();
         let output = kd(folder, &command);

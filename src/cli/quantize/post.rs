@@ -84,8 +84,9 @@ impl Choices {
             // There is no output to refine it on without data.
             RoundingName::BitSplit => Rounding::BitSplit { epochs: if self.data_free { 0 } else { 4 } },
         };
-        let (equalise, correct_bias) = (self.equalise, self.bias_correction);
-        PostTraining { equalise, rounding, correct_bias, ..PostTraining::default() }
+        // Equalisation makes biases larger, as in the paper.
+        let (equalise, absorb_bias, correct_bias) = (self.equalise, self.equalise, self.bias_correction);
+        PostTraining { equalise, absorb_bias, rounding, correct_bias, ..PostTraining::default() }
     }
 
     /// A plan of observed ranges with the chosen observers.

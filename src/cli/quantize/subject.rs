@@ -77,7 +77,10 @@ impl Subject {
         let mut graph = source.graph_with(self.weights.as_deref())?;
         graph.remove_dead()?;
         if let Some(site) = sites(&graph)?.first() {
-            bail!("the model is quantised already, as {} says; give the float one", graph.node(site.node)?.name());
+            bail!(
+                "the model is quantised already, as {} says; give the float one",
+                graph.node(site.node)?.name()
+            );
         }
         Ok(Opened { graph, data, device })
     }

@@ -138,9 +138,15 @@ pub(super) struct Epilogue {
 #[derive(Clone, Debug, PartialEq)]
 enum End {
     Float,
-    Codes { target: Target, fixed: Vec<FixedMultiplier> },
+    Codes {
+        target: Target,
+        fixed: Vec<FixedMultiplier>,
+    },
     /// One list of thresholds for each channel, or one for all.
-    Steps { target: Target, thresholds: Vec<Thresholds> },
+    Steps {
+        target: Target,
+        thresholds: Vec<Thresholds>,
+    },
 }
 
 /// Accumulators after their epilogue.
@@ -203,7 +209,12 @@ mod tests {
 
     fn target(scale: f32) -> Target {
         let grid = Grid::unsigned(4).unwrap();
-        Target { format: Format { codes: LinearCodes { scale, zero_point: 2 }, grid }, least: 2, most: 15, stairs: None }
+        Target {
+            format: Format { codes: LinearCodes { scale, zero_point: 2 }, grid },
+            least: 2,
+            most: 15,
+            stairs: None,
+        }
     }
 
     fn codes(scales: &Scales, target: Target, accumulators: &[i32]) -> Vec<i32> {

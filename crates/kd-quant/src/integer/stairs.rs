@@ -96,7 +96,7 @@ mod tests {
         let mut accumulators: Vec<i32> = (-1000..=1000).collect();
         accumulators.extend([i32::MIN, i32::MIN + 1, -16_777_217, 16_777_217, i32::MAX - 1, i32::MAX]);
         let multipliers = [0.013_f32, 1.0, 1.5e-3, 7.3e4, 1e-30, 0.0];
-        let offsets = [0.0_f32, 0.5, -0.37, 1e-20, 13.0, -250.25, 3e8, f32::INFINITY];
+        let offsets = [0.0_f32, 0.5, -0.37, 1e-20, 13.0, -250.25, 3e8];
         for quantizer in quantizers() {
             let stairs = Stairs::of(&quantizer).unwrap();
             for multiplier in multipliers.iter().flat_map(|m| [*m, -*m]) {

@@ -23,10 +23,11 @@ impl QuantPlan {
     pub fn apply(&self, graph: &Graph) -> Result<Graph, QuantError> {
         self.check(graph)?;
         let starts = self.starts(graph)?;
+        let windows = self.windows(graph)?;
         let mut quantised = graph.clone();
         let mut failure = None;
         let edited = quantised.edit(|edit| {
-            self.apply_in(edit, &starts).map_err(|error| match error {
+            self.apply_in(edit, &starts, &windows).map_err(|error| match error {
                 QuantError::Graph(error) => error,
                 other => {
                     let error = GraphError::Edit { name: "plan".to_owned(), reason: other.to_string() };
@@ -62,6 +63,15 @@ impl QuantPlan {
         Ok(starts)
     }
 
+    /// The windows of layers with a map of scales.
+    fn windows(&self, graph: &Graph) -> Result<Vec<(NodeId, scale::Window)>, QuantError> {
+        let of = |name: &String| {
+            let layer = graph.find(name)?;
+            Ok((layer, scale::window(graph, layer)?))
+        };
+        self.scaled.iter().map(of).collect()
+    }
+
     /// The batch normalisation that is folded into a weight.
     fn pair(&self, graph: &Graph, weight: NodeId) -> Result<Option<fold::Pair>, QuantError> {
         let last = last_of_chain(graph, weight)?;
@@ -75,7 +85,12 @@ impl QuantPlan {
         Ok(None)
     }
 
-    fn apply_in(&self, edit: &mut Edit, starts: &BTreeMap<&str, Vec<TensorData>>) -> Result<(), QuantError> {
+    fn apply_in(
+        &self,
+        edit: &mut Edit,
+        starts: &BTreeMap<&str, Vec<TensorData>>,
+        windows: &[(NodeId, scale::Window)],
+    ) -> Result<(), QuantError> {
         for (path, quantizer) in &self.weights {
             let parameter = edit.graph().find(path)?;
             let turned = is_turned(edit.graph(), parameter)?;
@@ -140,9 +155,8 @@ impl QuantPlan {
             let node = edit.insert_after(layer, &format!("{name}.gradient"), op, &[layer])?;
             edit.set_type(node, ty)?;
         }
-        for name in &self.scaled {
-            let layer = edit.graph().find(name)?;
-            scale::insert(edit, layer)?;
+        for (layer, window) in windows {
+            scale::insert(edit, *layer, window)?;
         }
         Ok(())
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use kd_graph::Graph;
 
 use super::choose::{Point, QuantPlan};
-use super::{fold, scale};
 use super::quantizer::{Place, Quantizer};
 use super::walk::{layers, network};
+use super::{fold, scale};
 use crate::{DorefaGradient, QuantError};
 
 impl QuantPlan {
@@ -78,7 +78,7 @@ impl QuantPlan {
                 graph.find(name)?;
                 return Err(wrong(name, "is no convolution or linear layer"));
             };
-            scale::check(graph, layer.node)?;
+            scale::window(graph, layer.node)?;
             let signs = self.activations.get(graph.node(layer.source)?.name());
             if !signs.is_some_and(|point| matches!(point.quantizer, Quantizer::Sign(_))) {
                 return Err(wrong(name, "has a map of scales, but reads no signs"));

@@ -60,7 +60,8 @@ impl QuantPlan {
         let layers = layers(graph)?;
         for pattern in &settings.exclude {
             if !layers.iter().any(|layer| matches(pattern, &layer.name)) {
-                let why = format!("excludes no layer; the nearest are {}", nearest(pattern, &layers).join(", "));
+                let why =
+                    format!("excludes no layer; the nearest are {}", nearest(pattern, &layers).join(", "));
                 return Err(QuantError::Plan { name: pattern.clone(), why });
             }
         }
@@ -140,7 +141,7 @@ impl QuantPlan {
                 let signs = plan.activations.get(graph.node(layer.source)?.name());
                 let signs = signs.is_some_and(|point| matches!(point.quantizer, Quantizer::Sign(_)));
                 if signs && plan.weights.contains_key(&layer.weight) {
-                    scale::check(graph, layer.node)?;
+                    scale::window(graph, layer.node)?;
                     plan.scaled.insert(layer.name.clone());
                 }
             }

@@ -18,39 +18,40 @@ const PREFIX: &str = "scale-map";
 /// The window of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum Window {
+pub(super) enum Window {
     /// A convolution's.
     Map(ScaleMap),
     /// All that a linear layer reads.
     All,
 }
 
-/// The window of a layer, or why it can have no map.
-fn window(graph: &Graph, layer: NodeId) -> Result<Result<Window, &'static str>, QuantError> {
+/// The window of a layer, before a plan changes it.
+///
+/// # Errors
+/// [`QuantError::Plan`] for a layer that can have no map.
+pub(super) fn window(graph: &Graph, layer: NodeId) -> Result<Window, QuantError> {
     let node = graph.node(layer)?;
     let weight = node.inputs().get(1).map(|&id| graph.node(id)).transpose()?;
     let shape = weight.map(|weight| weight.output().shape.at(1)).unwrap_or_default();
-    Ok(match (node.op(), shape.as_slice()) {
-        (Op::Linear, _) if node.output().shape.rank() == 2 => Ok(Window::All),
+    let why = match (node.op(), shape.as_slice()) {
+        (Op::Linear, _) if node.output().shape.rank() == 2 => return Ok(Window::All),
         (Op::Conv(conv), &[_, _, kh, kw]) if conv.groups == 1 => {
             match (conv.stride.as_slice(), conv.padding.as_slice(), conv.dilation.as_slice()) {
-                (&[sy, sx], &[py, px], &[dy, dx]) => Ok(Window::Map(ScaleMap {
-                    kernel: [kh, kw],
-                    stride: [sy, sx],
-                    padding: [py, px],
-                    dilation: [dy, dx],
-                })),
-                _ => Err("has no window of two axes"),
+                (&[sy, sx], &[py, px], &[dy, dx]) => {
+                    return Ok(Window::Map(ScaleMap {
+                        kernel: [kh, kw],
+                        stride: [sy, sx],
+                        padding: [py, px],
+                        dilation: [dy, dx],
+                    }));
+                }
+                _ => "has no window of two axes",
             }
         }
-        (Op::Conv(_), &[_, _, _, _]) => Err("is grouped: its map would need one for each group"),
-        _ => Err("is no convolution over images and no linear layer over `[batch, features]`"),
-    })
-}
-
-/// Whether a layer can have a map.
-pub(super) fn check(graph: &Graph, layer: NodeId) -> Result<(), QuantError> {
-    window(graph, layer)?.map(drop).map_err(|why| refused(graph, layer, why))
+        (Op::Conv(_), &[_, _, _, _]) => "is grouped: its map would need one for each group",
+        _ => "is no convolution over images and no linear layer over `[batch, features]`",
+    };
+    Err(refused(graph, layer, why))
 }
 
 fn refused(graph: &Graph, layer: NodeId, why: &str) -> QuantError {
@@ -59,18 +60,17 @@ fn refused(graph: &Graph, layer: NodeId, why: &str) -> QuantError {
 }
 
 /// Puts the map behind a layer whose quantisers are in place.
-pub(super) fn insert(edit: &mut Edit, layer: NodeId) -> Result<(), QuantError> {
-    let window = window(edit.graph(), layer)?.map_err(|why| refused(edit.graph(), layer, why))?;
+pub(super) fn insert(edit: &mut Edit, layer: NodeId, window: &Window) -> Result<(), QuantError> {
     let node = edit.graph().node(layer)?.clone();
     let &[x, weight, ref bias @ ..] = node.inputs() else {
         return Err(refused(edit.graph(), layer, "has no weight"));
     };
-    let real = real(edit.graph(), layer, x, window == Window::All)?;
+    let real = real(edit.graph(), layer, x, *window == Window::All)?;
     if !bias.is_empty() {
         edit.replace(layer, node.op().clone(), &[x, weight])?;
     }
     let settings =
-        serde_json::to_string(&window).map_err(|error| QuantError::Run { why: error.to_string() })?;
+        serde_json::to_string(window).map_err(|error| QuantError::Run { why: error.to_string() })?;
     let op = Op::Custom { name: format!("{PREFIX}{settings}"), attributes: Vec::new() };
     let inputs: Vec<NodeId> = [layer, real].into_iter().chain(bias.iter().copied()).collect();
     let new = edit.insert_after(layer, &format!("{}.scaled", node.name()), op, &inputs)?;
@@ -108,7 +108,10 @@ pub(super) struct ScaleKernel {
 impl Kernel for ScaleKernel {
     fn run(&self, inputs: Vec<Value>, _attributes: &[Scalar]) -> Result<Value, String> {
         let [y, real, bias @ ..] = inputs.as_slice() else {
-            return Err(format!("a map of scales reads a result and activations, not {} tensors", inputs.len()));
+            return Err(format!(
+                "a map of scales reads a result and activations, not {} tensors",
+                inputs.len()
+            ));
         };
         let wrong = |error: kd_graph::ValueError| error.to_string();
         let bias = bias.first().map(|bias| bias.float::<1>()).transpose().map_err(wrong)?;

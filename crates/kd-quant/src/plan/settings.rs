@@ -261,7 +261,12 @@ impl PlanSettings {
             DorefaGradient::new(gradients.bits)?;
         }
         let signs = matches!(self.activations, Some(Quantizer::Sign(_)));
-        crate::error::in_range("scale-map", self.scale_map, signs || !self.scale_map, "false: it scales signs")?;
+        crate::error::in_range(
+            "scale-map",
+            self.scale_map,
+            signs || !self.scale_map,
+            "false: it scales signs",
+        )?;
         match self.ends {
             Ends::Bits(bits) => {
                 crate::error::in_range("ends", bits, (2..=8).contains(&bits), "from 2 to 8 bits")

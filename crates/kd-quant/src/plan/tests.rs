@@ -2,7 +2,7 @@
 use super::*;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use kd_graph::{
-    Activation, Binary, Conv, Graph, GraphModule, Op, Pool, PoolKind, Role, Shape, TensorType,
+    Activation, BatchNorm, Binary, Conv, Graph, GraphModule, Op, Pool, PoolKind, Role, Shape, TensorType,
     Value,
 };
 

@@ -1,7 +1,7 @@
 //! A quantised layer in two graphs: the float one and the one with quantisers.
 
 use burn::tensor::{Tensor, TensorData};
-use kd_graph::{Binary, Edit, Graph, GraphError, NodeId, Op, Value};
+use kd_graph::{Activation, Binary, Edit, Graph, GraphError, NodeId, Op, Value};
 
 use super::pairs::host;
 use crate::QuantError;
@@ -90,6 +90,18 @@ impl Layer {
             _ => rows,
         };
         edit.set_value(self.weight, TensorData::new(values, self.shape.clone()))
+    }
+
+    /// The bounds of the rectifier or clamp that alone reads the layer's result.
+    pub fn rectifier(&self, graph: &Graph) -> Option<[f32; 2]> {
+        let mut users = graph.users(self.node);
+        let (Some((_, next)), None) = (users.next(), users.next()) else { return None };
+        match next.op() {
+            _ if graph.outputs().contains(&self.node) => None,
+            Op::Activation(Activation::Relu) => Some([0.0, f32::INFINITY]),
+            Op::Clamp { min, max } if min <= max => Some([*min as f32, *max as f32]),
+            _ => None,
+        }
     }
 
     /// The numbers of the quantiser's parameters.

@@ -1,5 +1,6 @@
 //! Post-training quantisation: scales and rounding chosen for a trained network ([`PostTraining`]), and the methods behind it.
 
+mod absorb;
 mod aciq;
 mod adaround;
 mod beside;
@@ -15,9 +16,11 @@ mod patches;
 mod post_training;
 mod reconstruct;
 mod report;
+mod reproduce;
 #[cfg(test)]
 mod tests;
 
+pub use absorb::{AbsorbedBias, absorb_biases};
 pub use aciq::{Aciq, Distribution};
 pub use adaround::{AdaRound, Regulariser};
 pub use bias::{bias_correction, bias_correction_without_data, mean_behind_rectifier};

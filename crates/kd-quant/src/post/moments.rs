@@ -76,6 +76,22 @@ impl Moments {
         }
     }
 
+    /// Every channel less a number; what was never negative stays so where `rectified`. Numbers are repeated where channels are.
+    pub(super) fn less(&self, by: &[f64], rectified: bool) -> Self {
+        let times = (self.mean.len() / by.len().max(1)).max(1);
+        let of = |values: &[f64], least: f64| {
+            let by = by.iter().flat_map(|c| std::iter::repeat_n(*c, times));
+            values.iter().zip(by).map(|(value, c)| (value - c).max(least)).collect()
+        };
+        let least = if rectified && self.low.iter().all(|low| *low >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
+        Self {
+            mean: of(&self.mean, f64::NEG_INFINITY),
+            deviation: self.deviation.clone(),
+            low: of(&self.low, least),
+            high: of(&self.high, least),
+        }
+    }
+
     /// Of $\min(\max(x, a), b)$; the moments are exact for $a = 0$ and no upper bound.
     fn clamped(&self, min: f64, max: f64) -> Self {
         let moments = self.mean.iter().zip(&self.deviation).map(|(&m, &d)| {

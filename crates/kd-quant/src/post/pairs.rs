@@ -68,23 +68,27 @@ pub fn equalise_graph(graph: &mut Graph) -> Result<Vec<EqualisedPair>, QuantErro
 
 /// A weight seen as three axes, one of them the channels'.
 #[derive(Clone, Copy, Debug)]
-struct View {
-    weight: NodeId,
-    shape: [usize; 3],
-    axis: usize,
+pub(super) struct View {
+    pub weight: NodeId,
+    pub shape: [usize; 3],
+    pub axis: usize,
 }
 
-struct Pair {
-    first: NodeId,
-    second: NodeId,
-    between: Vec<NodeId>,
+/// Two layers between which there are only homogeneous functions.
+pub(super) struct Pair {
+    pub first: NodeId,
+    pub second: NodeId,
+    /// The first layer and what follows it up to the second.
+    pub between: Vec<NodeId>,
     out: View,
-    bias: Option<NodeId>,
-    input: View,
+    /// The first layer's.
+    pub bias: Option<NodeId>,
+    /// The second layer's weight by the channels between them.
+    pub input: View,
 }
 
 impl Pair {
-    fn starting_at(graph: &Graph, first: NodeId) -> Result<Option<Self>, GraphError> {
+    pub fn starting_at(graph: &Graph, first: NodeId) -> Result<Option<Self>, GraphError> {
         let Some(out) = output_view(graph, first)? else { return Ok(None) };
         let bias = graph.node(first)?.inputs().get(2).copied();
         if let Some(bias) = bias
@@ -165,7 +169,7 @@ pub(super) fn values(graph: &Graph, id: NodeId) -> Result<Vec<f32>, QuantError> 
 }
 
 /// Whether a node is a learned parameter under one path, read once.
-fn own(graph: &Graph, id: NodeId) -> Result<bool, GraphError> {
+pub(super) fn own(graph: &Graph, id: NodeId) -> Result<bool, GraphError> {
     let alone = graph.users(id).count() == 1 && !graph.outputs().contains(&id);
     let aliases = match graph.node(id)?.op() {
         Op::Parameter { role: Role::Weight, aliases } => aliases,

@@ -5,6 +5,7 @@ use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
+use super::reproduce::Behind;
 use crate::QuantError;
 
 /// The places of one group of a layer: a row of inputs and the row of outputs that belongs to it, each row-major.
@@ -18,6 +19,8 @@ pub(super) struct Patches {
     pub width: usize,
     /// Output channels of the group.
     pub channels: usize,
+    /// Where the outputs are to be reproduced behind another function.
+    pub behind: Option<Behind>,
 }
 
 impl Patches {

@@ -12,8 +12,10 @@ use super::layer::{Layer, check_weight, layers, sqnr};
 use super::pairs::host;
 use super::patches::{Geometry, Patches};
 use super::reconstruct::{Rows, bit_split};
+use super::reproduce::Behind;
 use super::{
-    Calibration, DataFree, EqualisedPair, LayerReport, Moments, PostReport, Rounding, equalise_graph,
+    AbsorbedBias, AdaRoundFit, Calibration, DataFree, EqualisedPair, LayerReport, Moments, PostReport,
+    Rounding, absorb_biases, equalise_graph,
 };
 use crate::error::in_range;
 use crate::plan::QuantPlan;
@@ -21,13 +23,14 @@ use crate::{Granularity, QuantError};
 
 /// How a trained network is quantised without training.
 ///
-/// In this order: batch normalisations are folded; channels equalised; a plan's quantisers put in; the activations' ranges found; then layer by layer, each
+/// In this order: batch normalisations are folded; channels equalised; biases absorbed; a plan's quantisers put in; the activations' ranges found; then layer by layer, each
 /// fed by the quantised layers before it, weights are rounded and the bias is corrected. The result is a graph with the same nodes as training with quantisers
 /// gives, so that it can be trained further, saved, and computed in integers.
 ///
 /// | Setting | Default | Purpose |
 /// |---|---|---|
 /// | `equalise` | no | [`equalise_graph`]: worth it when a scale is shared by a whole weight |
+/// | `absorb-bias` | no | [`absorb_biases`], where statistics are known without data: smaller ranges behind equalised layers |
 /// | `rounding` | nearest | [`Rounding`] |
 /// | `correct-bias` | yes | takes back the mean error of every channel ([`bias_correction`](super::bias_correction)) |
 /// | `places` | 2048 | of a layer's output to reconstruct it at, at least one per example |
@@ -64,6 +67,8 @@ use crate::{Granularity, QuantError};
 pub struct PostTraining {
     /// Whether channels are equalised from layer to layer.
     pub equalise: bool,
+    /// Whether what rectifiers never cut goes into the next layers' biases.
+    pub absorb_bias: bool,
     /// How weights become codes.
     pub rounding: Rounding,
     /// Whether the mean error of every channel is taken back.
@@ -80,6 +85,7 @@ impl Default for PostTraining {
     fn default() -> Self {
         Self {
             equalise: false,
+            absorb_bias: false,
             rounding: Rounding::default(),
             correct_bias: true,
             places: 2048,
@@ -89,12 +95,13 @@ impl Default for PostTraining {
     }
 }
 
-/// A float network ready for a plan: batch normalisations folded, channels equalised.
+/// A float network ready for a plan: batch normalisations folded, channels equalised, biases absorbed.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     graph: Graph,
     moments: BTreeMap<String, Moments>,
     pairs: Vec<EqualisedPair>,
+    absorbed: Vec<AbsorbedBias>,
     folded: Vec<String>,
     kept: Vec<(String, String)>,
 }
@@ -114,6 +121,11 @@ impl Prepared {
     pub fn pairs(&self) -> &[EqualisedPair] {
         &self.pairs
     }
+
+    /// Which biases were absorbed.
+    pub fn absorbed(&self) -> &[AbsorbedBias] {
+        &self.absorbed
+    }
 }
 
 impl PostTraining {
@@ -129,7 +141,7 @@ impl PostTraining {
         self.data_free.validate()
     }
 
-    /// Folds and equalises.
+    /// Folds, equalises and absorbs.
     ///
     /// # Errors
     /// [`QuantError::Setting`]; [`QuantError::NonFinite`] for weights that are not finite.
@@ -142,15 +154,15 @@ impl PostTraining {
                 behind.insert(node.name().to_owned(), graph.node(layer)?.name().to_owned());
             }
         }
-        let mut folded = graph.clone();
-        let rewritten = folded.fold_batch_norm()?;
+        let mut prepared = graph.clone();
+        let rewritten = prepared.fold_batch_norm()?;
         // A layer gives now what the normalisation behind it gave.
         for norm in &rewritten.removed {
             if let (Some(of_norm), Some(layer)) = (moments.remove(norm), behind.get(norm)) {
                 moments.insert(layer.clone(), of_norm);
             }
         }
-        let pairs = if self.equalise { equalise_graph(&mut folded)? } else { Vec::new() };
+        let pairs = if self.equalise { equalise_graph(&mut prepared)? } else { Vec::new() };
         for pair in &pairs {
             for name in &pair.between {
                 if let Some(of) = moments.get_mut(name) {
@@ -158,7 +170,16 @@ impl PostTraining {
                 }
             }
         }
-        Ok(Prepared { graph: folded, moments, pairs, folded: rewritten.removed, kept: rewritten.kept })
+        let absorbed = if self.absorb_bias { absorb_biases(&mut prepared, &moments)? } else { Vec::new() };
+        for AbsorbedBias { first, between, shift, .. } in &absorbed {
+            for name in between {
+                if let Some(of) = moments.get_mut(name) {
+                    *of = of.less(shift, name != first);
+                }
+            }
+        }
+        let (folded, kept) = (rewritten.removed, rewritten.kept);
+        Ok(Prepared { graph: prepared, moments, pairs, absorbed, folded, kept })
     }
 
     /// Quantises a prepared network by a plan for it.
@@ -193,6 +214,7 @@ impl PostTraining {
         let mut report = PostReport {
             folded: prepared.folded.clone(),
             kept: prepared.kept.clone(),
+            absorbed: prepared.absorbed.iter().map(|of| (of.first.clone(), of.second.clone())).collect(),
             equalised: prepared.pairs.iter().map(|pair| (pair.first.clone(), pair.second.clone())).collect(),
             layers: Vec::with_capacity(layers.len()),
         };
@@ -345,14 +367,20 @@ impl PostTraining {
             let seed = self.seed ^ ((layer.index as u64) << 32) ^ index as u64;
             geometry.collect((&x.0, &x.1), (&y.0, &y.1), places, seed, patches)?;
         }
-        if let Some(bias) = layer.bias.and_then(|bias| beside.float.value(bias)) {
-            let bias: Vec<f32> = bias.iter::<f32>().collect();
-            let of_group = bias.len() / patches.len().max(1);
-            for (patch, bias) in patches.iter_mut().zip(bias.chunks(of_group.max(1))) {
-                for row in patch.outputs.chunks_mut(patch.channels.max(1)) {
-                    row.iter_mut().zip(bias).for_each(|(y, b)| *y -= b);
-                }
+        let bounds = match self.rounding {
+            Rounding::AdaRound(AdaRoundFit { activation: true, .. }) => layer.rectifier(beside.float),
+            _ => None,
+        };
+        let bias = layer.bias.and_then(|bias| beside.float.value(bias));
+        let bias: Vec<f32> = bias.map(|bias| bias.iter::<f32>().collect()).unwrap_or_default();
+        for (group, patch) in patches.iter_mut().enumerate() {
+            let channels = patch.channels.max(1);
+            let of_group = |c: usize| bias.get(group * channels + c).copied().unwrap_or(0.0);
+            let bias: Vec<f32> = (0..channels).map(of_group).collect();
+            for row in patch.outputs.chunks_mut(channels) {
+                row.iter_mut().zip(&bias).for_each(|(y, b)| *y -= b);
             }
+            patch.behind = bounds.map(|[low, high]| Behind { low, high, bias });
         }
         Ok(())
     }

@@ -36,6 +36,8 @@ pub struct PostReport {
     pub kept: Vec<(String, String)>,
     /// Layers whose channels were equalised with the next one's, by name.
     pub equalised: Vec<(String, String)>,
+    /// Layers a part of whose bias the next one has absorbed, by name.
+    pub absorbed: Vec<(String, String)>,
 }
 
 impl fmt::Display for PostReport {

@@ -112,7 +112,8 @@ fn reconstruction_beats_rounding_to_the_nearest_at_three_bits() {
     };
     let (nearest, _) = output(Rounding::default());
     let fit = AdaRoundFit { steps: 300, learning_rate: 0.02, ..AdaRoundFit::default() };
-    for rounding in [Rounding::AdaRound(fit), Rounding::BitSplit { epochs: 4 }] {
+    let behind = AdaRoundFit { activation: true, ..fit };
+    for rounding in [Rounding::AdaRound(fit), Rounding::AdaRound(behind), Rounding::BitSplit { epochs: 4 }] {
         let (learned, report) = output(rounding);
         assert!(learned > nearest + 1.0, "{}: {learned} against {nearest}\n{report}", rounding.name());
     }
@@ -142,7 +143,7 @@ fn a_corrected_bias_takes_back_the_mean_error() {
 #[test]
 fn statistics_alone_do_nearly_as_well_as_data() {
     let graph = network();
-    let settings = PostTraining { equalise: true, ..PostTraining::default() };
+    let settings = PostTraining { equalise: true, absorb_bias: true, ..PostTraining::default() };
     let prepared = settings.prepare(&graph).unwrap();
     assert!(!prepared.pairs().is_empty());
     let int8 = PlanSettings::int8().unwrap();

@@ -24,7 +24,8 @@ fn normalised(bias: bool) -> Graph {
         if name == "fc" {
             x = graph.add("flat", Op::Reshape { shape: Shape::batched([256]) }, &[x]).unwrap();
         }
-        let mut read = vec![x, graph.parameter(&format!("{name}.weight"), Role::Weight, random(&shape)).unwrap()];
+        let mut read =
+            vec![x, graph.parameter(&format!("{name}.weight"), Role::Weight, random(&shape)).unwrap()];
         if bias {
             read.push(graph.parameter(&format!("{name}.bias"), Role::Weight, random(&[to])).unwrap());
         }
@@ -97,8 +98,12 @@ fn a_folded_normalisation_quantises_what_is_deployed_and_goes_into_weights_and_b
 fn a_folded_network_computes_what_the_float_one_does_but_for_rounding() {
     for bias in [false, true] {
         let graph = normalised(bias);
-        let settings =
-            PlanSettings { fold_batch_norm: true, activations: None, ends: Ends::Same, ..PlanSettings::int8().unwrap() };
+        let settings = PlanSettings {
+            fold_batch_norm: true,
+            activations: None,
+            ends: Ends::Same,
+            ..PlanSettings::int8().unwrap()
+        };
         let quantised = QuantPlan::new(&graph, &settings).unwrap().apply(&graph).unwrap();
         let difference = apart(&run(&graph), &run(&quantised));
         assert!(difference > 0.0 && difference < 0.02, "{difference}");
@@ -112,8 +117,12 @@ fn a_folded_network_computes_what_the_float_one_does_but_for_rounding() {
 fn with_frozen_statistics_training_computes_what_is_deployed_and_moves_none() {
     use kd_train::{Hook, Learner};
     let graph = normalised(true);
-    let settings =
-        PlanSettings { fold_batch_norm: true, activations: None, ends: Ends::Same, ..PlanSettings::lsq(4).unwrap() };
+    let settings = PlanSettings {
+        fold_batch_norm: true,
+        activations: None,
+        ends: Ends::Same,
+        ..PlanSettings::lsq(4).unwrap()
+    };
     let quantised = QuantPlan::new(&graph, &settings).unwrap().apply(&graph).unwrap();
     let (hook, kernels) = QuantHook::new(&quantised).unwrap();
     let mut hook = hook.freeze_statistics(0);
