@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use kd::core::losses::METHODS;
 use kd::models::MODELS;
 use kd::pruning::PRUNE_METHODS;
+use kd::quant::plan::QUANT_METHODS;
 use serde::Serialize;
 
 use super::{say, say_json};
@@ -29,6 +30,8 @@ enum What {
     Datasets,
     /// Methods for `prune.method`.
     Pruning,
+    /// Methods for `quantize.method`; with settings as in `method = { lsq = { bits = 4 } }`.
+    Quantisation,
 }
 
 /// A row of any list.
@@ -65,6 +68,7 @@ fn rows(what: What) -> Result<Vec<Row>> {
     Ok(match what {
         What::Losses => METHODS.iter().map(|m| row(m.name, m.summary, m.paper, Some(m.weight))).collect(),
         What::Models => MODELS.iter().map(|m| row(m.name, m.summary, m.paper, None)).collect(),
+        What::Quantisation => QUANT_METHODS.iter().map(|m| row(m.name, m.summary, m.paper, None)).collect(),
         What::Pruning => PRUNE_METHODS.iter().map(|m| row(m.name, m.summary, m.paper, None)).collect(),
         What::Datasets => {
             kd::data::manifests()?.iter().map(|m| row(&m.name, &m.summary, &m.homepage, None)).collect()

@@ -47,7 +47,7 @@ fn what_can_not_be_quantised_is_named_and_files_stay() {
         assert_eq!(contents(folder), before, "{more:?}");
     };
 
-    refused(MODEL[0], &["--bits", "9"], 2, &["`bits` is 9", "from 1 to 8"]);
+    refused(MODEL[0], &["--bits", "9"], 2, &["`bits` is 9", "from 2 to 8"]);
     refused(MODEL[0], &["--bits", "1"], 2, &["`bits` is 1"]);
     refused(MODEL[0], &["--calibration", "0"], 1, &["the calibration set is empty"]);
     refused(MODEL[0], &["--exclude", "cnov2"], 2, &["`cnov2` excludes no layer; the nearest are conv2"]);

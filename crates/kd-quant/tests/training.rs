@@ -188,6 +188,13 @@ fn parameters_stay_valid_at_every_step_and_learned_ones_move() {
         let watcher = Invariants { graph: graph.clone(), steps: steps.clone() };
         let after = train(folder.path(), &settings, watcher, Arc::default()).unwrap();
         assert!(steps.load(Ordering::SeqCst), "{name}");
+        for (id, node) in graph.parameters() {
+            let path = node.name();
+            if path.ends_with("_centroids") || path.ends_with("_buckets") {
+                let before: Vec<u32> = graph.value(id).unwrap().iter::<f32>().map(f32::to_bits).collect();
+                assert!(after.iter().any(|(other, bits)| other == path && *bits != before), "{path}");
+            }
+        }
         for site in sites(&graph).unwrap() {
             for ((_, role), id) in site.quantizer.parameters().iter().zip(&site.parameters) {
                 let path = graph.node(*id).unwrap().name();

@@ -9,11 +9,13 @@ use super::choose::{Point, QuantPlan};
 use super::kernel::turn;
 use super::{Quantizer, adder, fold, op, scale};
 use crate::QuantError;
+use crate::sharing::{hash_weight, share_weights};
 
 impl QuantPlan {
     /// The network with quantisers.
     ///
-    /// Weights get theirs between the parameter (or its mask) and the layers; scales start from the weight. Activations get theirs behind the node that
+    /// Weights get theirs between the parameter (or its mask) and the layers; scales start from the weight. Weights that share values are replaced by
+    /// what they are made of, as [`share_weights`] and [`hash_weight`] do. Activations get theirs behind the node that
     /// makes them; their scales are zero until [`initialise`](super::initialise) has seen a batch. What a method needs around it is put there: a batch
     /// normalisation in front of binary activations, in place of a rectifier, and behind weights that have lost their magnitude; a map of scales where the
     /// plan names the layer.
@@ -25,6 +27,7 @@ impl QuantPlan {
         let starts = self.starts(graph)?;
         let windows = self.windows(graph)?;
         let mut quantised = graph.clone();
+        self.share(&mut quantised)?;
         let mut failure = None;
         let edited = quantised.edit(|edit| {
             self.apply_in(edit, &starts, &windows).map_err(|error| match error {
@@ -45,6 +48,22 @@ impl QuantPlan {
                 Ok(quantised)
             }
         }
+    }
+
+    /// Puts codes and centroids, or buckets, in the place of weights.
+    fn share(&self, graph: &mut Graph) -> Result<(), QuantError> {
+        let mut shared = BTreeMap::new();
+        for (path, quantizer) in &self.weights {
+            match quantizer {
+                Quantizer::KMeans(kmeans) => drop(shared.insert(path.clone(), *kmeans)),
+                Quantizer::Hashed(by) => {
+                    let elements = graph.node(graph.find(path)?)?.output().shape.elements(1);
+                    hash_weight(graph, path, elements.div_ceil(by.factor.max(1)), by.seed)?;
+                }
+                _ => {}
+            }
+        }
+        share_weights(graph, &shared).map(drop)
     }
 
     /// Where the parameters of every weight's quantiser start.
@@ -91,7 +110,9 @@ impl QuantPlan {
         starts: &BTreeMap<&str, Vec<TensorData>>,
         windows: &[(NodeId, scale::Window)],
     ) -> Result<(), QuantError> {
-        for (path, quantizer) in &self.weights {
+        let replaced =
+            |quantizer: &Quantizer| matches!(quantizer, Quantizer::KMeans(_) | Quantizer::Hashed(_));
+        for (path, quantizer) in self.weights.iter().filter(|(_, quantizer)| !replaced(quantizer)) {
             let parameter = edit.graph().find(path)?;
             let turned = is_turned(edit.graph(), parameter)?;
             let last = last_of_chain(edit.graph(), parameter)?;

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use kd_graph::Value;
 
-use super::{Quantizer, hashed, shared};
+use super::Quantizer;
 use crate::QuantError;
 use crate::binary::AbcActivation;
 
@@ -48,9 +48,8 @@ impl Quantizer {
                 }
                 None => x,
             },
-            Quantizer::KMeans(_) => shared::weight(p(0)?, tensor(parameters, 1)?),
-            Quantizer::Hashed(by) => hashed::weight(&p(0)?, x.dims(), *by)?,
-            Quantizer::Adder(_) => x,
+            // No node of theirs is a quantiser.
+            Quantizer::KMeans(_) | Quantizer::Hashed(_) | Quantizer::Adder(_) => x,
         })
     }
 }

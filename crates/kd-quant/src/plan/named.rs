@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use kd_graph::{Role, Value};
 
-use super::{Quantizer, hashed, shared};
+use super::Quantizer;
 use crate::observer::Observer;
 use crate::power::Apot;
 use crate::ternary::Ttq;
@@ -21,8 +21,6 @@ impl Quantizer {
             Quantizer::AbcActivation(_) => &[("shifts", Role::Weight), ("scales", Role::Weight)],
             Quantizer::SttnWeight(_) => &[("second", Role::Weight)],
             Quantizer::Ttq(_) => &[("positive", Role::Weight), ("negative", Role::Weight)],
-            Quantizer::KMeans(_) => &[("centroids", Role::Weight), ("codes", Role::Buffer)],
-            Quantizer::Hashed(_) => &[("hashed", Role::Weight)],
             _ => &[],
         }
     }
@@ -65,8 +63,6 @@ impl Quantizer {
                     .map(|values| crate::data::tensor(values, [abc.bases], &device).into())
                     .to_vec()
             }
-            Quantizer::KMeans(kmeans) => shared::start(x, *kmeans)?,
-            Quantizer::Hashed(by) => vec![hashed::start(x, *by)?.into()],
             _ => Vec::new(),
         })
     }

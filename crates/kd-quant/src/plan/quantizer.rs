@@ -32,8 +32,8 @@ use crate::{DorefaActivation, DorefaGradient, DorefaWeight, Grid, Lsq, Pact, Qua
 /// | `ttq` | weights | `positive`, `negative`, learned |
 /// | `power-of-two` | weights | |
 /// | `apot-weight`, `apot-activation` | as they say | `clip`, learned |
-/// | `k-means` | weights | `centroids`, learned, and `codes` |
-/// | `hashed` | weights (HashedNets) | `hashed`, learned |
+/// | `k-means` | weights | in its place: `codes` and `centroids`, learned ([`share_weights`](crate::sharing::share_weights)) |
+/// | `hashed` | weights (HashedNets) | in its place: `buckets`, learned ([`hash_weight`](crate::sharing::hash_weight)) |
 /// | `adder` | layers (AdderNet) | |
 ///
 /// ```

@@ -89,9 +89,12 @@ pub(super) fn every() -> Vec<(&'static str, PlanSettings)> {
         ("ttq", PlanSettings::ttq()),
         ("power-of-two", PlanSettings::power_of_two(4).unwrap()),
         ("apot", PlanSettings::apot(4).unwrap()),
-        ("k-means", PlanSettings::shared(3).unwrap()),
-        ("hashed", PlanSettings::hashed(4).unwrap()),
     ]
+}
+
+/// Methods that put something else in the place of weights.
+fn sharing() -> [(&'static str, PlanSettings); 2] {
+    [("centroids", PlanSettings::shared(3).unwrap()), ("buckets", PlanSettings::hashed(4).unwrap())]
 }
 
 /// The network quantised, its scales set.
@@ -152,6 +155,27 @@ fn every_methods_values_lie_on_its_lattice_or_are_few() {
 }
 
 #[test]
+fn weights_that_share_values_are_replaced_by_what_they_are_made_of() {
+    let device = Device::flex();
+    for (name, settings) in sharing() {
+        let graph = quantised(&settings);
+        let module = GraphModule::with_kernels(graph.clone(), &device, &kernels(&graph).unwrap()).unwrap();
+        assert!(values(&module.run(batch(3)).unwrap()[0]).iter().all(|v| v.is_finite()), "{name}");
+        for (path, elements) in [("conv2.weight", 216), ("fc1.weight", 480)] {
+            assert!(graph.find(path).is_err(), "{name}");
+            let parameter = graph.node(graph.find(&format!("{path}_{name}")).unwrap()).unwrap();
+            let wanted = if name == "centroids" { 8 } else { elements / 4 };
+            assert_eq!(parameter.output().shape.elements(1), wanted, "{name} {path}");
+        }
+        // As evaluated in integers, where it is a table of levels.
+        let network = crate::integer::IntegerNetwork::<Tensor<4>>::new(&graph, &device).unwrap();
+        let integer = values(&network.run(batch(3)).unwrap()[0]);
+        let training = values(&module.run(batch(3)).unwrap()[0]);
+        assert!(integer.iter().zip(&training).all(|(a, b)| (a - b).abs() < 1e-4), "{name}");
+    }
+}
+
+#[test]
 fn a_saved_quantised_graph_runs_without_the_plan() {
     let graph = quantised(&PlanSettings::lsq(4).unwrap());
     let folder = tempfile::tempdir().unwrap();
@@ -169,7 +193,7 @@ fn a_saved_quantised_graph_runs_without_the_plan() {
 #[test]
 fn plans_survive_json_and_toml() {
     let graph = network();
-    for (name, settings) in every() {
+    for (name, settings) in every().into_iter().chain(sharing()) {
         let plan = QuantPlan::new(&graph, &settings).unwrap();
         let json = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<QuantPlan>(&json).unwrap(), plan, "{name}");

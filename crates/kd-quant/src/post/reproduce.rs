@@ -1,15 +1,9 @@
 //! What a layer's rounded weights are to reproduce.
 
-use burn::tensor::{Device, Int, Tensor};
-use rand::SeedableRng;
-use rand::seq::index;
-use rand_chacha::ChaCha8Rng;
+use burn::tensor::{Device, Tensor};
 
 use super::patches::Patches;
 use crate::data::tensor;
-
-/// Places that a step looks at behind a rectifier.
-const PLACES: usize = 256;
 
 /// The function behind a layer, between two bounds the identity, and the layer's bias in front of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,11 +15,13 @@ pub(super) struct Behind {
 }
 
 /// The squared error of a layer's output, as a function of its weights `[channels, width]`.
-pub(super) enum Target {
-    /// Of the products: a quadratic form, whatever the number of places.
-    Products { gram: Tensor<2>, correlation: Tensor<2> },
-    /// Behind a rectifier or clamp: of some places at each step, one after the other in a random order.
-    Behind { inputs: Tensor<2>, outputs: Tensor<2>, bias: Tensor<2>, bounds: [f32; 2] },
+pub(super) struct Target {
+    /// The Gram matrix of the inputs `[width, width]`: the error is a quadratic form, whatever the number of places. Behind a function, the inputs.
+    inputs: Tensor<2>,
+    /// The outputs' correlation with the inputs `[channels, width]`. Behind a function, the outputs there.
+    outputs: Tensor<2>,
+    /// The bias `[1, channels]` and the bounds of the function behind.
+    behind: Option<(Tensor<2>, [f32; 2])>,
 }
 
 impl Target {
@@ -34,33 +30,23 @@ impl Target {
         let x: Tensor<2> = tensor(patches.inputs.clone(), [n, patches.width], device);
         let y: Tensor<2> = tensor(patches.outputs.clone(), [n, patches.channels], device);
         let Some(Behind { low, high, bias }) = &patches.behind else {
-            let gram = x.clone().transpose().matmul(x.clone()) / n as f64;
-            return Self::Products { gram, correlation: y.transpose().matmul(x) / n as f64 };
+            let inputs = x.clone().transpose().matmul(x.clone()) / n as f64;
+            return Self { inputs, outputs: y.transpose().matmul(x) / n as f64, behind: None };
         };
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let order: Vec<i64> = index::sample(&mut rng, n, n).into_iter().map(|row| row as i64).collect();
-        let order = Tensor::<1, Int>::from_ints(order.as_slice(), device);
         let bias: Tensor<2> = tensor(bias.clone(), [1, patches.channels], device);
-        let outputs = (y.select(0, order.clone()) + bias.clone()).clamp(*low, *high);
-        Self::Behind { inputs: x.select(0, order), outputs, bias, bounds: [*low, *high] }
+        let outputs = (y + bias.clone()).clamp(*low, *high);
+        Self { inputs: x, outputs, behind: Some((bias, [*low, *high])) }
     }
 
-    /// The error of a step's places, but for a constant; `[1]`.
-    pub fn loss(&self, weights: Tensor<2>, step: usize) -> Tensor<1> {
-        match self {
-            Self::Products { gram, correlation } => {
-                let product = weights.clone().matmul(gram.clone());
-                (weights * (product - correlation.clone() * 2.0)).sum()
-            }
-            Self::Behind { inputs, outputs, bias, bounds: [low, high] } => {
-                let [n, _] = inputs.dims();
-                let from = step * PLACES % n.max(1);
-                let rows = from..(from + PLACES).min(n);
-                let count = rows.len().max(1);
-                let (x, y) = (inputs.clone().slice([rows.clone()]), outputs.clone().slice([rows]));
-                let ours = (x.matmul(weights.transpose()) + bias.clone()).clamp(*low, *high);
-                (ours - y).square().sum() / count as f64
-            }
-        }
+    /// The mean error of a place, but for a constant; `[1]`.
+    pub fn loss(&self, weights: Tensor<2>) -> Tensor<1> {
+        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        let Some((bias, [low, high])) = &self.behind else {
+            let product = weights.clone().matmul(inputs);
+            return (weights * (product - outputs * 2.0)).sum();
+        };
+        let [places, _] = inputs.dims();
+        let ours = (inputs.matmul(weights.transpose()) + bias.clone()).clamp(*low, *high);
+        (ours - outputs).square().sum() / places.max(1) as f64
     }
 }

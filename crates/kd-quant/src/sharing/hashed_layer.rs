@@ -1,7 +1,7 @@
-//! HashedNets in a graph: a linear layer whose weight is a few buckets.
+//! HashedNets in a graph: layers whose weights are a few buckets.
 
-use burn::tensor::TensorData;
-use kd_graph::{Graph, Kernel, Op, Role, Scalar, Value};
+use burn::tensor::{Tensor, TensorData};
+use kd_graph::{Graph, Kernel, NodeId, Op, Role, Scalar, Value};
 
 use super::Hashed;
 use super::shared::refused;
@@ -9,6 +9,8 @@ use crate::QuantError;
 
 /// The operation of a hashed linear layer.
 pub(super) const LINEAR: &str = "share.hashed-linear";
+/// The operation that makes a whole weight.
+pub(super) const WEIGHT: &str = "share.hashed-weight";
 const BUCKETS: &str = "_buckets";
 
 /// Replaces a linear layer's weight by `parameters` buckets, from which the layer takes its elements by a hash, tile by tile while it runs.
@@ -53,7 +55,9 @@ pub fn hash_linear(graph: &mut Graph, layer: &str, parameters: usize, seed: u32)
         return Err(refused(layer, "its weight is no matrix").into());
     };
     let hashed = Hashed::new(inputs, outputs, parameters)?.with_seed(seed);
-    let buckets = start(&hashed, &value.iter::<f32>().collect::<Vec<_>>(), [inputs, outputs], parameters)?;
+    let weights: Vec<f32> = value.iter::<f32>().collect();
+    let at = |row: usize, column: usize| weights.get(column * outputs + row);
+    let buckets = start(&hashed, &weights, at, parameters)?;
     let (bias, ty) = (bias.to_vec(), node.output().clone());
     graph.edit(|edit| {
         let data = TensorData::new(buckets, [parameters]);
@@ -67,19 +71,69 @@ pub fn hash_linear(graph: &mut Graph, layer: &str, parameters: usize, seed: u32)
     Ok(())
 }
 
-/// Means of the weights `[inputs, outputs]` of every bucket, at the weights' deviation.
-fn start(
+/// Replaces the weight of any layer by `parameters` buckets: that of a linear layer as [`hash_linear`] does; any other, `[out, ...]`, is made whole by a
+/// node `conv.weight_hashed` while the network runs, each output channel a row of the hashed matrix.
+///
+/// # Errors
+/// As [`hash_linear`], with the path of a learned weight of 2 to 5 axes in place of the layer's name.
+pub fn hash_weight(graph: &mut Graph, path: &str, parameters: usize, seed: u32) -> Result<(), QuantError> {
+    let id = graph.find(path)?;
+    if let Some(layer) = hashable_linear(graph, id)? {
+        return hash_linear(graph, &layer, parameters, seed);
+    }
+    let (Op::Parameter { role: Role::Weight, .. }, Some(value)) = (graph.node(id)?.op(), graph.value(id))
+    else {
+        return Err(refused(path, "it is no learned parameter, so it can't be hashed").into());
+    };
+    let ty = graph.node(id)?.output().clone();
+    let shape = ty.shape.at(1);
+    let (2..=5, Some(&rows)) = (shape.len(), shape.first()) else {
+        return Err(refused(path, "only weights of 2 to 5 axes can be hashed").into());
+    };
+    let weights: Vec<f32> = value.iter::<f32>().collect();
+    let columns = weights.len() / rows.max(1);
+    let hashed = Hashed::new(columns, rows, parameters)?.with_seed(seed);
+    let at = |row: usize, column: usize| weights.get(row * columns + column);
+    let buckets = start(&hashed, &weights, at, parameters)?;
+    graph.edit(|edit| {
+        let data = TensorData::new(buckets, [parameters]);
+        let buckets = edit.add_parameter(&format!("{path}{BUCKETS}"), Role::Weight, data)?;
+        let numbers = hashed.attributes().into_iter().chain(shape);
+        let attributes = numbers.map(|number| Scalar::Int(number as i64)).collect();
+        let node = edit.add(
+            &format!("{path}_hashed"),
+            Op::Custom { name: WEIGHT.to_owned(), attributes },
+            &[buckets],
+        )?;
+        edit.set_type(node, ty)?;
+        edit.replace_uses(id, node)?;
+        edit.remove(id)
+    })?;
+    Ok(())
+}
+
+/// The one linear layer over rows that reads a weight directly.
+fn hashable_linear(graph: &Graph, weight: NodeId) -> Result<Option<String>, QuantError> {
+    let mut users = graph.users(weight);
+    let (Some((_, layer)), None) = (users.next(), users.next()) else { return Ok(None) };
+    let linear = matches!(layer.op(), Op::Linear) && layer.output().shape.rank() == 2;
+    Ok((linear && layer.inputs().get(1) == Some(&weight)).then(|| layer.name().to_owned()))
+}
+
+/// Means of the weights of every bucket, at the weights' deviation; `at` is the weight in a row and column of the hashed matrix.
+fn start<'a>(
     hashed: &Hashed,
-    weights: &[f32],
-    [inputs, outputs]: [usize; 2],
+    weights: &'a [f32],
+    at: impl Fn(usize, usize) -> Option<&'a f32>,
     parameters: usize,
 ) -> Result<Vec<f32>, QuantError> {
     crate::data::check_finite("the weight to hash", weights)?;
     let (mut sums, mut counts) = (vec![0.0_f64; parameters], vec![0.0_f64; parameters]);
+    let [inputs, outputs, ..] = hashed.attributes();
     for column in 0..inputs {
         for row in 0..outputs {
             let (bucket, sign) = hashed.element(row, column);
-            let weight = weights.get(column * outputs + row).copied().unwrap_or(0.0);
+            let weight = at(row, column).copied().unwrap_or(0.0);
             if let (Some(sum), Some(count)) = (sums.get_mut(bucket), counts.get_mut(bucket)) {
                 *sum += f64::from(sign * weight);
                 *count += 1.0;
@@ -112,6 +166,33 @@ impl Kernel for HashedLinear {
             None => y,
         }
         .into())
+    }
+}
+
+/// Buckets; the attributes are the hash's and the weight's shape.
+#[derive(Debug)]
+pub(super) struct HashedWeight;
+
+impl Kernel for HashedWeight {
+    fn run(&self, inputs: Vec<Value>, attributes: &[Scalar]) -> Result<Value, String> {
+        let [buckets] = inputs.as_slice() else {
+            return Err(format!("it reads buckets, not {} tensors", inputs.len()));
+        };
+        let (hash, shape) = attributes.split_at_checked(5).ok_or("its attributes are too few")?;
+        let hashed = Hashed::from_attributes(hash).ok_or("its first attributes are not five numbers")?;
+        let buckets = buckets.float::<1>().map_err(|error| error.to_string())?;
+        let matrix: Tensor<2> = hashed.weight(&buckets).map_err(|error| error.to_string())?;
+        let shape: Vec<usize> = shape.iter().map(|size| size.as_f64() as usize).collect();
+        if shape.iter().product::<usize>() != matrix.dims().iter().product::<usize>() {
+            return Err(format!("a weight of shape {shape:?} has other elements than the hashed matrix"));
+        }
+        Ok(match *shape {
+            [a, b] => matrix.reshape([a, b]).into(),
+            [a, b, c] => matrix.reshape([a, b, c]).into(),
+            [a, b, c, d] => matrix.reshape([a, b, c, d]).into(),
+            [a, b, c, d, e] => matrix.reshape([a, b, c, d, e]).into(),
+            _ => return Err(format!("weights have 2 to 5 axes, not {}", shape.len())),
+        })
     }
 }
 
@@ -151,6 +232,36 @@ mod tests {
         assert!((y - wanted).abs().max().into_scalar::<f32>() < 1e-5);
         let deviation = buckets.square().mean().sqrt().into_scalar::<f32>();
         assert!((deviation - 0.3).abs() < 0.02, "{deviation}");
+    }
+
+    #[test]
+    fn a_convolutions_weight_is_made_whole_and_a_linear_layers_is_not() {
+        let device = Device::flex();
+        device.seed(8);
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::float(Shape::batched([2, 5, 5]))).unwrap();
+        let w = Tensor::<4>::random([6, 2, 3, 3], Distribution::Normal(0.0, 0.3), &device).into_data();
+        let w = graph.parameter("conv.weight", Role::Weight, w).unwrap();
+        let conv =
+            kd_graph::Conv { stride: vec![1; 2], padding: vec![(0, 0); 2], dilation: vec![1; 2], groups: 1 };
+        let y = graph.add("conv", Op::Conv(conv), &[x, w]).unwrap();
+        graph.set_outputs(&[y]).unwrap();
+        hash_weight(&mut graph, "conv.weight", 27, 3).unwrap();
+        assert_eq!(graph.cost(1).unwrap().parameters, 27);
+        let module = GraphModule::with_kernels(graph.clone(), &device, &kernels()).unwrap();
+        let node = graph.find("conv.weight_hashed").unwrap();
+        let (_, taps) =
+            module.run_tapped(vec![Tensor::<4>::ones([1, 2, 5, 5], &device).into()], &[node]).unwrap();
+        let buckets = module.weight("conv.weight_buckets").unwrap().float::<1>().unwrap();
+        let matrix = Hashed::new(18, 6, 27).unwrap().with_seed(3).weight(&buckets).unwrap();
+        assert_eq!(taps[0].float::<4>().unwrap().into_data(), matrix.reshape([6, 2, 3, 3]).into_data());
+
+        let mut graph = self::graph();
+        hash_weight(&mut graph, "fc.weight", 75, 9).unwrap();
+        assert!(graph.find("fc.weight_hashed").is_err() && graph.find("fc.weight_buckets").is_ok());
+        assert!(
+            hash_weight(&mut graph, "x", 75, 9).unwrap_err().to_string().contains("no learned parameter")
+        );
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Weights that share values.
+//!
+//! In a recipe and in a plan these are the methods `shared` and `hashed` ([`PlanSettings::shared`](crate::plan::PlanSettings::shared)); what they do to a
+//! graph are [`share_weights`] and [`hash_weight`].
 
 mod codebook;
 mod hashed;
@@ -8,7 +11,7 @@ mod shared;
 
 pub use codebook::Codebook;
 pub use hashed::Hashed;
-pub use hashed_layer::hash_linear;
+pub use hashed_layer::{hash_linear, hash_weight};
 pub use kmeans::{Clusters, Initial, KMeans};
 pub use shared::{share_weights, unshare_weights};
 
@@ -20,5 +23,8 @@ use kd_graph::{Kernel, Kernels};
 pub fn kernels() -> Kernels {
     let look_up: Arc<dyn Kernel> = Arc::new(shared::LookUp);
     let linear: Arc<dyn Kernel> = Arc::new(hashed_layer::HashedLinear);
-    [(shared::LOOK_UP.to_owned(), look_up), (hashed_layer::LINEAR.to_owned(), linear)].into()
+    let weight: Arc<dyn Kernel> = Arc::new(hashed_layer::HashedWeight);
+    [(shared::LOOK_UP, look_up), (hashed_layer::LINEAR, linear), (hashed_layer::WEIGHT, weight)]
+        .map(|(name, kernel)| (name.to_owned(), kernel))
+        .into()
 }

@@ -52,3 +52,12 @@ fn binary_networks_sum_up_signs() {
         assert!(rate < 0.02, "{settings:?} {rate}");
     }
 }
+
+#[test]
+fn behind_a_binary_layer_maximum_normalisation_and_sign_are_one_threshold() {
+    let (float, _) = form(&PlanSettings::xnor());
+    // The first layer is in float, and so are the maximum and the normalisation behind it; of the second layer nothing is.
+    let norms = float.iter().filter(|line| line.contains("batch_norm")).count();
+    let maxima = float.iter().filter(|line| line.contains("max_pool")).count();
+    assert_eq!((norms, maxima), (1, 1), "{float:#?}");
+}
