@@ -145,23 +145,18 @@ impl Pair {
     fn settle(&self, graph: &mut Graph, fold: NodeId) -> Result<(), QuantError> {
         let &[weight, ..] = graph.node(fold)?.inputs() else { return Ok(()) };
         let &[_, _, beta, mean, _] = graph.node(self.norm)?.inputs() else { return Ok(()) };
-        let numbers = |id: NodeId, what: &str| -> Result<Vec<f32>, QuantError> {
-            let computed = || QuantError::Plan {
-                name: graph.node(id).map_or_else(|_| what.to_owned(), |node| node.name().to_owned()),
-                why: "is masked or computed: fold masks first".to_owned(),
-            };
-            Ok(graph.value(id).ok_or_else(computed)?.iter::<f32>().collect())
+        let held = |id: NodeId| -> Result<&TensorData, QuantError> {
+            let name = graph.node(id)?.name().to_owned();
+            let why = "is masked or computed: fold masks first".to_owned();
+            graph.value(id).map(|value| &**value).ok_or(QuantError::Plan { name, why })
         };
-        numbers(weight, "a weight")?;
-        let scaled = graph.value(weight).map(|value| self.scaled(graph, value)).transpose()?;
-        let old = self.bias.map(|id| numbers(id, "a bias")).transpose()?;
-        let shifts = numbers(beta, "beta")?.into_iter().zip(numbers(mean, "a running mean")?);
-        let of = |(c, ((beta, mean), f)): (usize, ((f32, f32), f32))| {
-            let old = old.as_ref().and_then(|old| old.get(c)).copied().unwrap_or(0.0);
-            beta + (old - mean) * f
-        };
-        let shift: Vec<f32> = shifts.zip(self.factors(graph)?).enumerate().map(of).collect();
-        let shift = TensorData::new(shift.clone(), [shift.len()]);
+        let numbers = |id: NodeId| Ok::<Vec<f32>, QuantError>(held(id)?.iter::<f32>().collect());
+        let scaled = self.scaled(graph, held(weight)?)?;
+        let factors = self.factors(graph)?;
+        let old = self.bias.map(numbers).transpose()?.unwrap_or_else(|| vec![0.0; factors.len()]);
+        let shifts = numbers(beta)?.into_iter().zip(numbers(mean)?).zip(old).zip(&factors);
+        let shift: Vec<f32> = shifts.map(|(((beta, mean), old), f)| beta + (old - mean) * f).collect();
+        let shift = TensorData::new(shift, [factors.len()]);
 
         let path = graph.node(weight)?.name();
         let parent = path.rsplit_once('.').map_or(String::new(), |(parent, _)| format!("{parent}."));
@@ -171,9 +166,7 @@ impl Pair {
         // A bias that others read too stays theirs.
         let own = self.bias.filter(|&bias| graph.users(bias).count() == 1);
         graph.edit(|edit| {
-            if let Some(scaled) = scaled {
-                edit.set_value(weight, scaled)?;
-            }
+            edit.set_value(weight, scaled)?;
             edit.replace_uses(fold, weight)?;
             let bias = match own {
                 Some(bias) => edit.set_value(bias, shift).map(|()| bias)?,
