@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::fx::{Module, Step};
+use crate::steps::{Module, Step};
 
 /// Why a case failed.
 pub type Failure = String;

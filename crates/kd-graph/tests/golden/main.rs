@@ -10,6 +10,7 @@
 mod case;
 mod compare;
 mod fx;
+mod steps;
 mod value;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

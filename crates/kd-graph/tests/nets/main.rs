@@ -8,6 +8,9 @@ mod case;
 mod compare;
 mod library;
 mod models;
+#[allow(dead_code)]
+#[path = "../golden/steps.rs"]
+mod steps;
 
 use std::path::Path;
 

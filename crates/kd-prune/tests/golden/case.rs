@@ -7,7 +7,7 @@ use kd_prune::{Array, Arrays, Mask};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::fx::{Module, Step};
+use crate::steps::{Module, Step};
 
 /// Why a case failed or could not run.
 pub type Failure = String;

@@ -14,6 +14,8 @@ mod families;
 #[path = "../../../kd-graph/tests/golden/fx/mod.rs"]
 mod fx;
 mod net;
+#[path = "../../../kd-graph/tests/golden/steps.rs"]
+mod steps;
 #[path = "../../../kd-graph/tests/golden/value.rs"]
 mod value;
 

@@ -1,6 +1,5 @@
 //! From a symbolic trace to a graph. Weights are zeros: groups don't depend on them.
 
-mod format;
 mod functions;
 mod modules;
 
@@ -10,10 +9,9 @@ use std::path::Path;
 use burn::tensor::TensorData;
 use kd_graph::{Graph, NodeId, Op, Role, Shape, TensorType};
 
-pub use format::{Module, Step};
-
 use crate::case::{Case, Failure};
 use crate::compare::Network;
+use crate::steps::{Module, Step};
 use crate::value::Value;
 
 pub fn import(case: &Case, folder: &Path) -> Result<Network, Failure> {

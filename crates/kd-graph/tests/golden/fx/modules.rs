@@ -2,8 +2,9 @@
 
 use kd_graph::{Activation, BatchNorm, Conv, ConvTranspose, NodeId, Op, Pool, PoolKind};
 
-use super::{Arguments, Importer, Module};
+use super::{Arguments, Importer};
 use crate::case::Failure;
+use crate::steps::Module;
 use crate::value::Value;
 
 fn field<T: Clone>(value: &Option<T>, name: &str) -> Result<T, Failure> {
