@@ -88,6 +88,8 @@ pub struct Row {
     pub settings: Option<PlanSettings>,
     /// The temperature of the float network as a teacher, if it is one.
     pub temperature: Option<f64>,
+    /// Another optimizer than that of most rows, where the method's paper has one.
+    pub optimizer: Option<OptimizerSettings>,
     /// The published error in percent, with its source.
     pub published: &'static str,
 }
@@ -95,13 +97,27 @@ pub struct Row {
 impl Row {
     /// A network without published error and teacher.
     pub fn new(name: &str, model: &str, settings: Option<PlanSettings>) -> Self {
-        Self { name: name.to_owned(), model: model.to_owned(), settings, temperature: None, published: "" }
+        let (temperature, optimizer) = (None, None);
+        Self {
+            name: name.to_owned(),
+            model: model.to_owned(),
+            settings,
+            temperature,
+            optimizer,
+            published: "",
+        }
     }
 
     /// With a published error in percent and its source.
     #[must_use]
     pub fn published(self, published: &'static str) -> Self {
         Self { published, ..self }
+    }
+
+    /// Trained with this optimizer; its learning rate falls along a cosine.
+    #[must_use]
+    pub fn optimizer(self, kind: OptimizerKind, learning_rate: f64) -> Self {
+        Self { optimizer: Some(cosine(kind, learning_rate)), ..self }
     }
 
     /// Learns from its float self at this temperature as well.
@@ -111,11 +127,15 @@ impl Row {
     }
 }
 
+fn cosine(kind: OptimizerKind, learning_rate: f64) -> OptimizerSettings {
+    let schedule = LearningRateSchedule::Cosine { minimum: 0.0 };
+    OptimizerSettings { kind, learning_rate, schedule, ..Default::default() }
+}
+
 /// Data and training, the same for all rows.
 struct Bench {
     data: Data,
     augment: Augment,
-    optimizer: OptimizerSettings,
     out: PathBuf,
     device: Device,
 }
@@ -138,13 +158,7 @@ impl Bench {
         let normalise = data.train.statistics(&train)?.normalise()?;
         let (images, test) = (Arc::new(data.train), Arc::new(data.test));
         let data = Data { images, test, train, validation, normalise };
-        let optimizer = OptimizerSettings {
-            kind: OptimizerKind::Adam,
-            learning_rate: 1e-3,
-            schedule: LearningRateSchedule::Cosine { minimum: 0.0 },
-            ..Default::default()
-        };
-        Ok(Self { data, augment, optimizer, out, device: Device::flex() })
+        Ok(Self { data, augment, out, device: Device::flex() })
     }
 
     fn training(&self, seed: u64) -> Result<Loader<ImageDataset>> {
@@ -173,7 +187,7 @@ impl Bench {
         let network = Network::from(GraphModule::new(graph, &self.device)?);
         let name = format!("float-first-{}", model.replace([':', ','], "-"));
         let objective = Objective::new().with("hard", CrossEntropySettings::default().build()?, 1.0);
-        let run = self.prepare(&name, epochs, seed, objective);
+        let run = self.prepare(&name, epochs, seed, cosine(OptimizerKind::Adam, 1e-3), objective);
         let best = run.fit(network, &self.training(seed)?, &self.validation()?, Start::Resume)?.best;
         self.report(&format!("{name} (start)"), seed, &best)?;
         Ok(best.module().to_graph()?)
@@ -186,7 +200,8 @@ impl Bench {
             let soft = SoftTargetsSettings { temperature, ..Default::default() }.build()?;
             objective = objective.with("soft", soft, 1.0);
         }
-        let mut run = self.prepare(&row.name, epochs, seed, objective);
+        let optimizer = row.optimizer.clone().unwrap_or_else(|| cosine(OptimizerKind::Adam, 1e-3));
+        let mut run = self.prepare(&row.name, epochs, seed, optimizer, objective);
         if row.temperature.is_some() {
             let teacher = Network::from(GraphModule::new(float.clone(), &self.device)?);
             run = run.teacher(NetworkTeacher::new("float", teacher, &self.device));
@@ -218,8 +233,15 @@ impl Bench {
         Ok(graph)
     }
 
-    fn prepare(&self, name: &str, epochs: usize, seed: u64, objective: Objective) -> Run<Network> {
-        let settings = RunSettings { seed, epochs, optimizer: self.optimizer.clone(), ..Default::default() };
+    fn prepare(
+        &self,
+        name: &str,
+        epochs: usize,
+        seed: u64,
+        optimizer: OptimizerSettings,
+        objective: Objective,
+    ) -> Run<Network> {
+        let settings = RunSettings { seed, epochs, optimizer, ..Default::default() };
         let folder = self.out.join(format!("seed{seed}")).join(name);
         Run::new(folder, settings, objective, &self.device).progress(Shown::default())
     }

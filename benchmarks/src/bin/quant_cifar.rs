@@ -14,6 +14,7 @@ use kd_bench::quantised::{Options, Row};
 use kd_data::Augment;
 use kd_quant::QuantError;
 use kd_quant::plan::PlanSettings;
+use kd_train::OptimizerKind;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,6 +52,8 @@ fn rows(model: &str) -> Result<Vec<Row>, QuantError> {
         few("w4a4-t2")?.distilled(2.0),
         few("w4a4-t5")?.distilled(5.0),
         row("xnor", Some(PlanSettings::xnor())),
-        row("adder", Some(PlanSettings::adder())).published("7.98 (AdderNet)"),
+        row("adder", Some(PlanSettings::adder()))
+            .optimizer(OptimizerKind::Sgd, 0.1)
+            .published("7.98 (AdderNet)"),
     ])
 }

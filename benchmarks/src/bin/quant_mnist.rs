@@ -14,6 +14,7 @@ use kd_bench::quantised::{Options, Row};
 use kd_data::Augment;
 use kd_quant::QuantError;
 use kd_quant::plan::PlanSettings;
+use kd_train::OptimizerKind;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -49,6 +50,10 @@ fn rows(width: usize) -> Result<Vec<Row>, QuantError> {
         lenet("dorefa-3", Some(PlanSettings::dorefa(3, 3, None)?)),
         lenet("dorefa-2", Some(PlanSettings::dorefa(2, 2, None)?)),
         lenet("xnor", Some(PlanSettings::xnor())).published("0.77 (XNOR-Net-PyTorch)"),
+        // With a tenfold rate, as the public implementation has it, and with the map of activation scales.
+        lenet("xnor-fast", Some(PlanSettings::xnor())).optimizer(OptimizerKind::Adam, 1e-2),
+        lenet("xnor-map", Some(PlanSettings { scale_map: true, ..PlanSettings::xnor() }))
+            .optimizer(OptimizerKind::Adam, 1e-2),
         lenet("bwn", Some(PlanSettings::bwn())),
         lenet("sibnn", Some(PlanSettings::sibnn())),
         lenet("sttn", Some(PlanSettings::sttn())),
@@ -57,7 +62,9 @@ fn rows(width: usize) -> Result<Vec<Row>, QuantError> {
         lenet("ttq", Some(PlanSettings::ttq())),
         lenet("power-of-two", Some(PlanSettings::power_of_two(4)?)),
         lenet("apot-4", Some(PlanSettings::apot(4)?)),
-        lenet("adder", Some(PlanSettings::adder())),
+        lenet("adder", Some(PlanSettings::adder()))
+            .optimizer(OptimizerKind::Sgd, 0.1)
+            .published("0.6 (AdderNet, LeNet-5 with batch normalisation)"),
         lenet("pact-4", Some(PlanSettings::pact(4)?)),
         Row::new("float-mlp", &mlp, None),
         Row::new("bnn-mlp", &mlp, Some(PlanSettings::bnn())).published("0.96 (3x4096 wide)"),
