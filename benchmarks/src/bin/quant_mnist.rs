@@ -50,7 +50,7 @@ fn rows(width: usize) -> Result<Vec<Row>, QuantError> {
         lenet("dorefa-3", Some(PlanSettings::dorefa(3, 3, None)?)),
         lenet("dorefa-2", Some(PlanSettings::dorefa(2, 2, None)?)),
         lenet("xnor", Some(PlanSettings::xnor())).published("0.77 (XNOR-Net-PyTorch)"),
-        // With a tenfold rate, as the public implementation has it, and with the map of activation scales.
+        // With a tenfold rate, then with the map of activation scales too.
         lenet("xnor-fast", Some(PlanSettings::xnor())).optimizer(OptimizerKind::Adam, 1e-2),
         lenet("xnor-map", Some(PlanSettings { scale_map: true, ..PlanSettings::xnor() }))
             .optimizer(OptimizerKind::Adam, 1e-2),
