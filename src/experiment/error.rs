@@ -51,6 +51,14 @@ pub enum StudyError {
     /// A network could not be quantised.
     #[error(transparent)]
     Quant(#[from] kd_quant::QuantError),
+    /// A file that holds no plan.
+    #[error("{} is no plan of `kd quantize`: {source}", path.display())]
+    PlanFile {
+        /// The file.
+        path: PathBuf,
+        /// What was found, in the parser's words.
+        source: serde_json::Error,
+    },
     /// A network could not be pruned.
     #[error(transparent)]
     Prune(#[from] kd_prune::PruneError),

@@ -14,7 +14,16 @@ fn a_model_is_quantised_after_training_and_its_graph_loads_and_runs_in_integers(
     let folder = tempdir().unwrap();
     let command = arguments(&["--post"], &["--bits", "4", "--out", "small"]);
     let text = stdout(kd(folder.path(), &command));
-    for part in ["conv2.weight", "uniform 4 bit", "nearest", "bias moved by", "in integers", "plan.json"] {
+    for part in [
+        "conv2.weight",
+        "uniform 4 bit",
+        "nearest",
+        "bias moved by",
+        "weights packed at their bits",
+        "beside the form that trains",
+        "in integers",
+        "plan.json",
+    ] {
         assert!(text.contains(part), "no {part}: {text}");
     }
     assert!(!text.contains("in float:"), "{text}");
@@ -35,6 +44,17 @@ fn a_model_is_quantised_after_training_and_its_graph_loads_and_runs_in_integers(
     let again = stderr(&kd(folder.path(), &arguments(&["--post"], &["--bits", "8", "--out", "small"])));
     assert!(again.contains("is there already"), "{again}");
     assert_eq!(std::fs::read(folder.path().join("small/plan.json")).unwrap(), before);
+
+    for name in ["quantised.json", "quantised.safetensors", "plan.json"] {
+        let out = folder.path().join("taken");
+        std::fs::create_dir_all(&out).unwrap();
+        std::fs::write(out.join(name), "mine").unwrap();
+        let error = stderr(&kd(folder.path(), &arguments(&["--post"], &["--out", "taken"])));
+        assert!(error.contains(&format!("{name} is there already")), "{error}");
+        assert_eq!(std::fs::read_to_string(out.join(name)).unwrap(), "mine");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "nothing beside {name}");
+        std::fs::remove_dir_all(&out).unwrap();
+    }
 
     // A plan that was written is followed.
     let plan = ["--plan", "small/plan.json", "--out", "again"];

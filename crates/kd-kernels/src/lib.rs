@@ -13,6 +13,7 @@ pub mod norm;
 pub mod optim;
 mod parallel;
 pub mod pool;
+pub mod quantize;
 pub mod simd;
 mod workspace;
 

@@ -1,8 +1,10 @@
 //! Uniform quantisation with a scale and a zero point.
 
 use burn::tensor::Tensor;
+use kd_kernels::quantize::Gate;
 use serde::{Deserialize, Serialize};
 
+use crate::fused::Rule;
 use crate::ste::only_gradient;
 use crate::{Bound, Granularity, Grid, QuantError};
 
@@ -144,6 +146,29 @@ impl Affine {
     /// # Errors
     /// As [`codes`](Self::codes).
     pub fn quantize<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        scale: Tensor<1>,
+        zero_point: Tensor<1>,
+    ) -> Result<Tensor<D>, QuantError> {
+        match self.rule().quantize(&x, self.granularity, &scale, &zero_point)? {
+            Some(y) => Ok(y),
+            None => self.by_operations(x, scale, zero_point),
+        }
+    }
+
+    pub(crate) fn rule(&self) -> Rule {
+        Rule {
+            grid: self.grid,
+            by_inverse: self.scaling == Scaling::MultiplyByInverse,
+            gate: Gate::Code,
+            bound: self.bound,
+            gradient_scale: self.gradient_scale,
+        }
+    }
+
+    /// As [`quantize`](Self::quantize), by operations that every backend has.
+    pub(crate) fn by_operations<const D: usize>(
         &self,
         x: Tensor<D>,
         scale: Tensor<1>,

@@ -83,7 +83,17 @@ impl DorefaWeight {
     }
 }
 
-/// Activations of `bits` bits in $[0, 1]$: $y = \mathrm{round}(n\,\mathrm{clamp}(x, 0, 1))/n$.
+/// Activations of `bits` bits in $[0, 1]$: $y = \mathrm{round}(n\,\mathrm{clamp}(x, 0, 1))/n$, $n = 2^b - 1$.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::DorefaActivation;
+///
+/// let x = Tensor::<1>::from_floats([-0.3, 0.4, 0.9, 7.0], &Device::flex());
+/// let y = DorefaActivation::new(1)?.quantize(x)?;
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![0.0, 0.0, 1.0, 1.0]));
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DorefaActivation {

@@ -29,6 +29,7 @@ pub mod binary;
 mod data;
 mod dorefa;
 mod error;
+mod fused;
 mod gradient_node;
 mod granularity;
 mod grid;

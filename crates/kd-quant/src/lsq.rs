@@ -1,10 +1,12 @@
 //! LSQ: the step size is learned.
 
 use burn::tensor::Tensor;
+use kd_kernels::quantize::Gate;
 use serde::{Deserialize, Serialize};
 
 use crate::affine::column;
 use crate::error::in_range;
+use crate::fused::Rule;
 use crate::ste::only_gradient;
 use crate::{Bound, Granularity, Grid, QuantError};
 
@@ -119,10 +121,39 @@ impl Lsq {
     /// # Errors
     /// As [`Granularity::blocks`] and [`new`](Self::new); [`QuantError::Length`] unless there is one step per block.
     pub fn quantize<const D: usize>(&self, x: Tensor<D>, step: Tensor<1>) -> Result<Tensor<D>, QuantError> {
+        let rule = Rule {
+            grid: self.grid,
+            by_inverse: false,
+            gate: Gate::Quotient,
+            bound: self.bound,
+            gradient_scale: self.gradient_scale(&x.dims())?,
+        };
+        match rule.quantize(&x, self.granularity, &step, &step.zeros_like())? {
+            Some(y) => Ok(y),
+            None => self.by_operations(x, step),
+        }
+    }
+
+    /// $g$.
+    fn gradient_scale(&self, shape: &[usize]) -> Result<f32, QuantError> {
+        let elements: usize = shape.iter().product();
+        let count = match self.count {
+            Count::Tensor => elements,
+            Count::Block => elements / self.granularity.blocks(shape)?,
+        };
+        Ok(1.0 / (count as f32 * self.positive()?).sqrt())
+    }
+
+    /// As [`quantize`](Self::quantize), by operations that every backend has.
+    pub(crate) fn by_operations<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        step: Tensor<1>,
+    ) -> Result<Tensor<D>, QuantError> {
         let shape = x.dims();
-        let max = self.positive()?;
+        let g = self.gradient_scale(&shape)?;
         let x = self.granularity.split(x)?;
-        let [blocks, elements] = x.dims();
+        let [blocks, _] = x.dims();
         let step = column("the step", step, blocks)?;
         let (low, high) = self.grid.bounds();
 
@@ -132,11 +163,6 @@ impl Lsq {
         let q = clipped.clone().round();
         let inside = self.bound.inside(v.clone(), low, high);
         let slope = clipped.mask_where(inside.clone(), q.clone() - v);
-        let count = match self.count {
-            Count::Tensor => blocks * elements,
-            Count::Block => elements,
-        };
-        let g = 1.0 / (count as f32 * max).sqrt();
         let y = q * s + only_gradient(x) * inside.float() + only_gradient(step) * (slope * g);
         Ok(self.granularity.join(y, shape))
     }

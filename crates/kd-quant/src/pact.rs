@@ -13,8 +13,8 @@ use crate::ste::only_gradient;
 /// $$ y = \frac{\alpha}{n}\,\mathrm{round}\Big(\frac{n}{\alpha}\,\mathrm{clamp}(x, 0, \alpha)\Big), \qquad n = 2^b - 1 $$
 ///
 /// $\partial y/\partial x = 1$ where $0 < x < \alpha$, else 0; $\partial y/\partial\alpha = 1$ where $x \ge \alpha$, else 0: rounding adds nothing.
-/// The clipping level starts at [`INITIAL`](Self::INITIAL) and is a group of its own in the optimizer, with the L2 decay of the weights
-/// ([`penalty`](Self::penalty) for one's own).
+/// The clipping level starts at [`INITIAL`](Self::INITIAL). The paper regularises it as the weights are: an optimizer's weight decay does, since it is a
+/// parameter like them; [`penalty`](Self::penalty) is for a coefficient of its own.
 ///
 /// Choi et al., *PACT: Parameterized Clipping Activation for Quantized Neural Networks*, 2018.
 ///

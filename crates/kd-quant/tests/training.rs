@@ -12,6 +12,7 @@ use kd_core::{Network, Objective, Taps, Time, Traced};
 use kd_data::{Augment, ImageDataset, Loader, LoaderSettings, digits};
 use kd_graph::{Graph, GraphModule, Value, trace};
 use kd_models::{InputShape, ModelSpec};
+use kd_quant::LEAST_STEP;
 use kd_quant::plan::{PlanSettings, QuantHook, QuantPlan, Quantizer, initialise, sites};
 use kd_train::{Hook, HookError, Learner, RunError, RunSettings, Start, TensorMap, map_weights};
 
@@ -209,25 +210,56 @@ fn parameters_stay_valid_at_every_step_and_learned_ones_move() {
     }
 }
 
-/// Leaves nothing as it was: the hook's own projection has to bring it back.
-struct Spoil;
+/// Multiplies what is named so: the hook's own projection has to bring it back.
+struct Spoil {
+    ending: &'static str,
+    factor: f32,
+}
 
 impl TensorMap for Spoil {
     fn map<const D: usize>(&mut self, path: &str, tensor: Tensor<D>) -> Tensor<D> {
-        if path.ends_with("scale") { tensor * -1.0 } else { tensor * 9.0 }
+        if path.ends_with(self.ending) { tensor * self.factor } else { tensor }
     }
 }
 
-#[test]
-fn the_hook_brings_spoilt_parameters_back() {
-    let _turn = take_turns();
-    let graph = quantised(&PlanSettings::bnn());
+/// The numbers of everything that a spoilt network names so, before and after the hook saw it.
+fn brought_back(settings: &PlanSettings, ending: &'static str, factor: f32) -> [Vec<f32>; 2] {
+    let graph = quantised(settings);
     let (mut hook, kernels) = QuantHook::new(&graph).unwrap();
     let device = Device::flex().autodiff();
-    let student: Student = GraphModule::with_kernels(graph, &device, &kernels).unwrap().into();
-    let learner = Learner { student: map_weights(student, &mut Spoil), adapters: kd_core::Params::default() };
+    let student: Student = GraphModule::with_kernels(graph.clone(), &device, &kernels).unwrap().into();
+    let spoilt = map_weights(student, &mut Spoil { ending, factor });
+    let numbers = |student: &Student| -> Vec<f32> {
+        let named = graph.parameters().map(|(_, node)| node.name()).filter(|name| name.ends_with(ending));
+        let data = named.map(|name| student.module().weight(name).unwrap().data().unwrap());
+        data.flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect()
+    };
+    let before = numbers(&spoilt);
+    let learner = Learner { student: spoilt, adapters: kd_core::Params::default() };
     let learner = hook.after_step(Time::default(), learner).unwrap();
-    let weight: Tensor<2> = learner.student.module().weight("fc1.weight").unwrap().float().unwrap();
-    let largest = weight.abs().max().into_scalar::<f32>();
-    assert_eq!(largest, 1.0);
+    [before, numbers(&learner.student)]
+}
+
+#[test]
+fn the_hook_clips_real_weights_that_have_left_their_range() {
+    let _turn = take_turns();
+    let [before, after] = brought_back(&PlanSettings::bnn(), "fc1.weight", 9.0);
+    assert!(before.iter().any(|w| w.abs() > 1.0) && before.iter().any(|w| w.abs() < 1.0));
+    let clipped: Vec<f32> = before.iter().map(|w| w.clamp(-1.0, 1.0)).collect();
+    assert_eq!(after, clipped);
+}
+
+#[test]
+fn the_hook_brings_learned_scales_that_have_become_negative_back() {
+    let _turn = take_turns();
+    for (settings, ending) in [
+        (PlanSettings::lsq(3).unwrap(), "scale"),
+        (PlanSettings::pact(4).unwrap(), ".clip"),
+        (PlanSettings::ttq(), "_positive"),
+        (PlanSettings::ttq(), "_negative"),
+    ] {
+        let [before, after] = brought_back(&settings, ending, -1.0);
+        assert!(!before.is_empty() && before.iter().all(|scale| *scale < 0.0), "{ending}: {before:?}");
+        assert!(after.iter().all(|scale| *scale == LEAST_STEP), "{ending}: {after:?}");
+    }
 }

@@ -30,10 +30,10 @@ pub struct Options {
     #[command(flatten)]
     choices: post::Choices,
     /// Change a value of the recipe: `--set run.epochs=2`.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "post")]
     sets: Vec<String>,
     /// Print a recipe's results as JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "post")]
     json: bool,
     #[command(flatten)]
     common: Common,
@@ -64,8 +64,9 @@ pub fn run(program: &Program, options: &Options) -> Result<()> {
         (None, None) => bail!("name a recipe, or a model with --post; `kd quantize --help` says more"),
         (None, Some(model)) if *post => post::run(model, subject, choices, common),
         (None, Some(path)) if path.extension().is_some_and(|ending| ending == "toml") => {
+            let plan = subject.of_recipe(path)?;
             let (path, sets, common) = (path.clone(), sets.clone(), common.clone());
-            recipe::run(program, &RecipeOptions { path, sets, json: *json, common })
+            recipe::run(program, &RecipeOptions { path, sets, json: *json, common }, plan)
         }
         (None, Some(path)) => {
             bail!("{} is no recipe, a .toml file; add --post to quantise a trained model", path.display())

@@ -8,10 +8,10 @@ use clap::{ArgAction, ValueEnum};
 use kd::core::Traced;
 use kd::graph::GraphModule;
 use kd::program::Common;
-use kd::quant::integer::IntegerNetwork;
 use kd::quant::observer::RangeMethod;
 use kd::quant::plan::{QuantPlan, Quantizer};
 use kd::quant::post::{AdaRoundFit, Calibration, PostTraining, Rounding};
+use kd::quantising::{IntegerForm, for_deployment};
 
 use super::subject::{Subject, accuracy, files, write};
 use crate::cli::say;
@@ -112,14 +112,14 @@ impl Choices {
     }
 }
 
-/// Quantises, measures both forms on the test split, writes the graph and the plan.
+/// Quantises, measures both forms on the test split, writes the graph, its tensors and the plan.
 pub fn run(model: &Path, subject: &Subject, choices: &Choices, common: &Common) -> Result<()> {
-    let files = files(common, &["quantised.json", "plan.json"])?;
+    let files = files(common, &["quantised.json", "quantised.safetensors", "plan.json"])?;
     let opened = subject.open(model, common)?;
     let settings = choices.settings();
     let prepared = settings.prepare(&opened.graph)?;
     let plan = match subject.saved_plan()? {
-        Some(plan) => plan,
+        Some(plan) => for_deployment(plan, &opened.graph)?,
         None => {
             let mut plan = subject.new_plan(prepared.graph())?;
             choices.observe(&mut plan);
@@ -133,21 +133,23 @@ pub fn run(model: &Path, subject: &Subject, choices: &Choices, common: &Common) 
     };
     let (quantised, report) = settings.run(&prepared, &plan, calibration, &opened.device)?;
     say(format!("{plan}\n\n{report}\n"))?;
-    let integer = IntegerNetwork::<Tensor<4>>::new(&quantised, &opened.device)?;
-    for node in integer.float_nodes() {
-        say(format!("in float: {}: {}", node.name, node.reason))?;
-    }
+    let (network, mut on_codes) = IntegerForm::new(&quantised, &opened.device)?;
     match &opened.data {
         Some(data) => {
             let float: Traced<Tensor<4>> = GraphModule::new(opened.graph, &opened.device)?.into();
             let test = data.test()?;
+            on_codes.compare(&network, &test, &opened.device)?;
+            say(on_codes.to_string())?;
             let (before, after) =
-                (accuracy(&float, &test, &opened.device)?, accuracy(&integer, &test, &opened.device)?);
+                (accuracy(&float, &test, &opened.device)?, accuracy(&network, &test, &opened.device)?);
             say(format!("accuracy {:.2} % in float, {:.2} % in integers", 100.0 * before, 100.0 * after))?;
         }
-        None => say("accuracy was not measured: name a dataset with --data")?,
+        None => {
+            say(on_codes.to_string())?;
+            say("accuracy was not measured: name a dataset with --data")?;
+        }
     }
-    let Some([graph, file]) = files.as_deref() else {
+    let Some([graph, _, file]) = files.as_deref() else {
         return say("nothing was written: name a folder with --out");
     };
     write(file, &serde_json::to_vec(&plan)?)?;

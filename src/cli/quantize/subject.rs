@@ -10,6 +10,7 @@ use kd::graph::{Graph, Value};
 use kd::models::InputShape;
 use kd::program::Common;
 use kd::quant::plan::{PlanSettings, QuantPlan, sites};
+use kd::quantising::read_plan;
 use kd::recipe::DataSettings;
 use kd::train::HostBatch;
 use kd::train::metrics::Accuracy;
@@ -31,16 +32,16 @@ pub struct Subject {
     /// Training images that were used, if not all.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Batches of training images that set the ranges of activations.
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    calibration: usize,
-    /// Bits of a model's weights and activations, 2 to 8; the first and the last layer have 8.
-    #[arg(long, default_value_t = 8, value_name = "N")]
-    bits: u32,
+    /// Batches of training images that set the ranges of activations, 10 if not said.
+    #[arg(long, value_name = "N")]
+    calibration: Option<usize>,
+    /// Bits of a model's weights and activations, 2 to 8, 8 if not said; the first and the last layer have 8.
+    #[arg(long, value_name = "N")]
+    bits: Option<u32>,
     /// Layers that stay in float, by name, `*` for any letters.
     #[arg(long, value_name = "LAYER,...", value_delimiter = ',')]
     exclude: Vec<String>,
-    /// A plan to follow instead, the .json file that another `kd quantize` has written.
+    /// A plan to follow instead, the .json file that any other `kd quantize` has written; of a recipe, it takes the place of method, ends and exceptions.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bits", "exclude"])]
     plan: Option<PathBuf>,
     /// Image that a model of the zoo is made for; otherwise that of the dataset.
@@ -64,6 +65,25 @@ impl Opened {
 }
 
 impl Subject {
+    /// The plan for a recipe, which says everything else itself.
+    pub fn of_recipe(&self, recipe: &Path) -> Result<Option<&Path>> {
+        let Self { weights, data, validation, limit, calibration, bits, exclude, plan, image } = self;
+        let given = [
+            ("--weights", weights.is_some()),
+            ("--data", data.is_some()),
+            ("--validation", validation.is_some()),
+            ("--limit", limit.is_some()),
+            ("--calibration", calibration.is_some()),
+            ("--bits", bits.is_some()),
+            ("--exclude", !exclude.is_empty()),
+            ("--image", image.is_some()),
+        ];
+        if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+            bail!("{option} belongs to a model; {} is a recipe, which --set changes", recipe.display());
+        }
+        Ok(plan.as_deref())
+    }
+
     /// Opens model and data.
     pub fn open(&self, model: &Path, common: &Common) -> Result<Opened> {
         let device = common.device()?;
@@ -87,19 +107,20 @@ impl Subject {
 
     /// The plan that `--plan` names.
     pub fn saved_plan(&self) -> Result<Option<QuantPlan>> {
-        self.plan.as_deref().map(read_plan).transpose()
+        Ok(self.plan.as_deref().map(read_plan).transpose()?)
     }
 
     /// A plan of so many bits for a network.
     pub fn new_plan(&self, graph: &Graph) -> Result<QuantPlan> {
-        let settings = PlanSettings { exclude: self.exclude.clone(), ..PlanSettings::uniform(self.bits)? };
+        let settings =
+            PlanSettings { exclude: self.exclude.clone(), ..PlanSettings::uniform(self.bits.unwrap_or(8))? };
         Ok(QuantPlan::new(graph, &settings)?)
     }
 
     /// Batches of training images.
     pub fn calibration(&self, opened: &Opened) -> Result<Vec<Vec<Value>>> {
         let batches = opened.data()?.train(0)?;
-        let batches = batches.epoch(0, 0).take(self.calibration);
+        let batches = batches.epoch(0, 0).take(self.calibration.unwrap_or(10));
         batches.map(|loaded| Ok(vec![loaded?.batch.to_device(&opened.device).0.into()])).collect()
     }
 }
@@ -114,11 +135,6 @@ pub fn files(common: &Common, names: &[&str]) -> Result<Option<Vec<PathBuf>>> {
         bail!("{} is there already; choose another --out, or add --overwrite", there.display());
     }
     Ok(Some(files))
-}
-
-fn read_plan(path: &Path) -> Result<QuantPlan> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is no plan of `kd quantize`", path.display()))
 }
 
 /// Writes a file in a folder that may have to be made.

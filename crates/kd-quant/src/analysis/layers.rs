@@ -3,27 +3,34 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
-use kd_graph::{Graph, GraphModule, NodeId, Op, Value};
+use kd_graph::{Graph, GraphModule, NodeId, Value};
 
+use super::Distortion;
+use super::place::{Place, ready};
 use super::report::{Analysis, LayerReport};
-use super::{Distortion, packed_bytes};
 use crate::error::in_range;
-use crate::integer::{QuantisedWeight, quantised_weights};
-use crate::plan::{Lattice, QuantPlan, Site, initialise, kernels, sites};
-use crate::{Grid, QuantError};
+use crate::integer::{IntegerNetwork, QuantisedWeight, quantised_weights};
+use crate::plan::{Lattice, QuantPlan, fold_trained, kernels, sites};
+use crate::{QuantError, sharing};
 
 /// Measures every layer that a plan quantises.
 ///
-/// `batches` set the scales of activations; layers' results are compared on the first of them. `score` says how good a network is: an accuracy on
-/// validation data, or minus a loss. It is asked for the float network, the quantised one, and once for every layer.
+/// `batches` set the scales of activations; weights and layers' results are compared with the float network's on the first of them, in the training form.
+/// Batch normalisations that the plan folds are folded: a result is then compared behind them.
+///
+/// `score` says how good a network is: an accuracy on validation data, or minus a loss. It is asked for the network in float, for the quantised one, and
+/// once for every layer; what is quantised computes in integers, as it is deployed. `I` is what the network takes. Whole networks on codes take their time:
+/// score large ones on some of the data. [`Analysis::agreement`] says how far the training form is from the integer form.
 ///
 /// # Errors
-/// As [`QuantPlan::apply`] and [`initialise`]; [`QuantError::Setting`] for a score that is not finite; what `score` returns.
+/// As [`QuantPlan::apply`] and [`initialise`](crate::plan::initialise); [`QuantError::Empty`] without batches; [`QuantError::Setting`] for a score that is
+/// not finite; what `score` returns.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor, TensorData};
 /// use kd_graph::{Graph, Op, Role, Shape, TensorType};
 /// use kd_quant::analysis::analyse;
+/// use kd_quant::integer::IntegerNetwork;
 /// use kd_quant::plan::{PlanSettings, QuantPlan};
 ///
 /// # let device = Device::flex();
@@ -35,83 +42,77 @@ use crate::{Grid, QuantError};
 /// # let batch = vec![Tensor::<2>::from_data([[1.0, 2.0], [3.0, -1.0]], &device).into()];
 /// // `graph` is a traced network, `batch` some of its inputs.
 /// let plan = QuantPlan::new(&graph, &PlanSettings::int8()?)?;
-/// let analysis = analyse(&graph, &plan, &device, &[batch], |_network| Ok(1.0))?;
+/// let score = |_network: &IntegerNetwork<Tensor<2>>| Ok(1.0);
+/// let analysis = analyse(&graph, &plan, &device, &[batch], score)?;
 /// assert!(analysis.layers[0].weight_error.sqnr > 40.0);
 /// assert!(analysis.to_string().contains("a.weight"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn analyse(
+pub fn analyse<I>(
     graph: &Graph,
     plan: &QuantPlan,
     device: &Device,
     batches: &[Vec<Value>],
-    mut score: impl FnMut(&GraphModule) -> Result<f64, QuantError>,
+    mut score: impl FnMut(&IntegerNetwork<I>) -> Result<f64, QuantError>,
 ) -> Result<Analysis, QuantError> {
     let Some(first) = batches.first() else {
         return Err(QuantError::Empty { what: "the list of batches to calibrate with" });
     };
-    let mut finite = |module: &GraphModule| {
-        let score = score(module)?;
+    let mut finite = |network: &IntegerNetwork<I>| {
+        let score = score(network)?;
         in_range("score", score, score.is_finite(), "finite")?;
         Ok::<_, QuantError>(score)
     };
-    let float = GraphModule::new(graph.clone(), device).map_err(words)?;
     let whole = ready(graph, plan, device, batches)?;
-    let weights = quantised_weights(&whole, device)?;
-    let places: Vec<Place> =
-        weights.iter().map(|weight| Place::of(&whole, weight)).collect::<Result<_, _>>()?;
-    let wanted: Vec<NodeId> =
-        places.iter().map(|place| graph.find(&place.layer)).collect::<Result<_, _>>()?;
-    let (_, results) = float.run_tapped(first.clone(), &wanted).map_err(words)?;
+    // Nothing of the first is quantised: all of it runs in float.
+    let float = finite(&IntegerNetwork::new(graph, device)?)?;
+    let network = IntegerNetwork::new(&whole, device)?;
+    let (quantised, agreement) = (finite(&network)?, network.agreement([first.clone()])?);
 
+    let places = Place::all(graph, plan)?;
+    let mut changes = changes(&whole, device)?;
+    let names = places.iter().flat_map(|place| [&*place.float, &*place.read]);
+    let seen = taps(&GraphModule::new(graph.clone(), device).map_err(words)?, first, names)?;
     let mut layers = Vec::new();
-    for ((weight, place), result) in weights.iter().zip(&places).zip(&results) {
-        let alone = ready(graph, &place.alone(plan), device, batches)?;
-        let module = module(&alone, device)?;
-        let input = activation(&alone, place)?;
-        let taps: Vec<NodeId> =
-            [alone.find(&place.layer)?].into_iter().chain(input.as_ref().map(|site| site.node)).collect();
-        let (_, seen) = module.run_tapped(first.clone(), &taps).map_err(words)?;
-        let saturated_inputs = match (&input, seen.get(1)) {
-            (Some(site), Some(value)) => match site.lattice(&alone)? {
-                Some(lattice) => Some(saturated(&codes(&numbers(value)?, &lattice), &lattice)),
-                None => None,
-            },
-            _ => None,
-        };
-        let output = seen.first().map(numbers).transpose()?.unwrap_or_default();
-        let (grid, blocks, zero_points) = storage(weight)?;
+    for (place, float) in places.iter().zip(seen.chunks_exact(2)) {
+        let [result, real] = float else { continue };
+        let alone = ready(graph, &place.alone(plan, &place.quantizer), device, batches)?;
+        let (output, saturated_inputs) = run(&alone, place, first, device)?;
+        let storage = place.storage(&whole)?;
+        // An adder layer's weight is not changed.
+        let same = || Change { folded: real.clone(), quantised: real.clone(), codes: None };
+        let change = changes.remove(&place.weight).unwrap_or_else(same);
+        let real = if place.is_folded() { &change.folded } else { real };
         layers.push(LayerReport {
-            weight: weight.path.clone(),
+            weight: place.weight.clone(),
             layer: place.layer.clone(),
-            quantizer: weight.site.quantizer.to_string(),
-            bits: grid.bits(),
-            weight_error: Distortion::between(&weight.real, &weight.quantised)?,
-            output_error: Distortion::between(&numbers(result)?, &output)?,
-            saturated_weights: weight.codes.as_ref().map(|(codes, lattice)| saturated(codes, lattice)),
+            quantizer: place.quantizer.to_string(),
+            bits: storage.bits(),
+            weight_error: Distortion::between(real, &change.quantised)?,
+            output_error: Distortion::between(result, &output)?,
+            saturated_weights: change.codes.as_ref().map(|(codes, lattice)| saturated(codes, lattice)),
             saturated_inputs,
-            alone: finite(&module)?,
-            bytes: packed_bytes(weight.real.len(), grid, blocks, zero_points),
-            bytes_at: (1..=8)
-                .map(|bits| Ok(packed_bytes(weight.real.len(), Grid::unsigned(bits)?, blocks, zero_points)))
-                .collect::<Result<_, QuantError>>()?,
+            flips: None,
+            alone: finite(&IntegerNetwork::new(&alone, device)?)?,
+            bytes: storage.bytes(),
+            bytes_at: (1..=8).map(|bits| storage.bytes_at(bits)).collect(),
         });
     }
-    Ok(Analysis { float: finite(&float)?, quantised: finite(&module(&whole, device)?)?, layers })
+    Ok(Analysis { float, quantised, agreement, layers })
 }
 
 /// The part of every weight's codes that differ between two quantised states of one network, by path, from 0 to 1: before and after an epoch of training,
-/// say. Weights whose levels are a table are left out.
+/// or rounded to the nearest and otherwise. Weights whose levels are a table are left out. [`Analysis::set_flips`] takes the rates.
 ///
 /// # Errors
-/// [`QuantError::Length`] for graphs whose weights have different sizes; as [`IntegerNetwork::new`](crate::integer::IntegerNetwork::new).
+/// [`QuantError::Length`] for graphs whose weights have different sizes; as [`IntegerNetwork::new`] and [`fold_trained`].
 pub fn flip_rates(
     before: &Graph,
     after: &Graph,
     device: &Device,
 ) -> Result<BTreeMap<String, f64>, QuantError> {
     let codes = |graph| {
-        let weights = quantised_weights(graph, device)?.into_iter();
+        let weights = quantised_weights(&fold_trained(graph)?, device)?.into_iter();
         let named = weights.filter_map(|weight| Some((weight.path, weight.codes?.0)));
         Ok::<BTreeMap<String, Vec<i32>>, QuantError>(named.collect())
     };
@@ -121,85 +122,55 @@ pub fn flip_rates(
     pairs.map(|(path, before, after)| Ok((path, super::flip_rate(&before, &after)?))).collect()
 }
 
-/// A quantised layer and the activation that it reads.
-struct Place {
-    weight: String,
-    layer: String,
-    activation: Option<String>,
+/// What became of a weight.
+struct Change {
+    /// What is quantised: the weight with a folded normalisation in it, and as the method projects it.
+    folded: Vec<f32>,
+    quantised: Vec<f32>,
+    /// Of what lies on a lattice.
+    codes: Option<(Vec<i32>, Lattice)>,
 }
 
-impl Place {
-    fn of(quantised: &Graph, weight: &QuantisedWeight) -> Result<Self, QuantError> {
-        let Some((id, node)) = quantised.users(weight.site.node).next() else {
-            let why = "is read by no layer".to_owned();
-            return Err(QuantError::Plan { name: weight.path.clone(), why });
-        };
-        let layer = quantised.node(id)?.name().to_owned();
-        let found: BTreeMap<NodeId, Site> =
-            sites(quantised)?.into_iter().map(|site| (site.node, site)).collect();
-        let mut at = node.inputs().first().copied();
-        while let Some(id) = at {
-            let node = quantised.node(id)?;
-            if found.contains_key(&id) {
-                let name = node.name();
-                let activation = Some(name.strip_suffix(".quantised").unwrap_or(name).to_owned());
-                return Ok(Self { weight: weight.path.clone(), layer, activation });
-            }
-            let moves = matches!(
-                node.op(),
-                Op::Reshape { .. } | Op::Permute { .. } | Op::Slice { .. } | Op::Pad { .. }
-            );
-            at = node.inputs().first().copied().filter(|_| moves);
-        }
-        Ok(Self { weight: weight.path.clone(), layer, activation: None })
+/// All weights that are not the float network's any more, by path.
+fn changes(quantised: &Graph, device: &Device) -> Result<BTreeMap<String, Change>, QuantError> {
+    let weights = quantised_weights(quantised, device)?.into_iter();
+    let changed =
+        |QuantisedWeight { path, real, quantised, codes }| (path, Change { folded: real, quantised, codes });
+    let mut changes: BTreeMap<String, Change> = weights.map(changed).collect();
+    for weight in sharing::stored(quantised)? {
+        let whole = weight.whole(quantised)?;
+        changes.insert(weight.path, Change { folded: Vec::new(), quantised: whole, codes: None });
     }
-
-    /// The plan with this layer alone.
-    fn alone(&self, plan: &QuantPlan) -> QuantPlan {
-        let mut alone = QuantPlan { network: plan.network.clone(), ..QuantPlan::default() };
-        let weight = plan.weights.get_key_value(&self.weight);
-        alone.weights.extend(weight.map(|(path, quantizer)| (path.clone(), quantizer.clone())));
-        let activation = self.activation.as_ref().and_then(|name| plan.activations.get_key_value(name));
-        alone.activations.extend(activation.map(|(name, point)| (name.clone(), point.clone())));
-        alone
-    }
+    Ok(changes)
 }
 
-/// A plan applied, its scales set.
-pub(super) fn ready(
-    graph: &Graph,
-    plan: &QuantPlan,
+/// What a layer gives, in the training form, and the part of what it reads that is cut off, if that is quantised.
+fn run(
+    alone: &Graph,
+    place: &Place,
+    batch: &[Value],
     device: &Device,
-    batches: &[Vec<Value>],
-) -> Result<Graph, QuantError> {
-    let mut quantised = plan.apply(graph)?;
-    initialise(&mut quantised, device, batches.iter().cloned())?;
-    Ok(quantised)
+) -> Result<(Vec<f32>, Option<f64>), QuantError> {
+    let module = GraphModule::with_kernels(alone.clone(), device, &kernels(alone)?).map_err(words)?;
+    let name = place.activation.as_ref().map(|name| format!("{name}.quantised"));
+    let names = [&place.quantised].into_iter().chain(&name).map(String::as_str);
+    let mut seen = taps(&module, batch, names)?.into_iter();
+    let (output, input) = (seen.next().unwrap_or_default(), seen.next());
+    let site = sites(alone)?.into_iter().find(|site| site.weight.is_none());
+    let lattice = site.map(|site| site.lattice(alone)).transpose()?.flatten();
+    let saturated = lattice.zip(input).map(|(lattice, input)| saturated(&codes(&input, &lattice), &lattice));
+    Ok((output, saturated))
 }
 
-pub(super) fn module(graph: &Graph, device: &Device) -> Result<GraphModule, QuantError> {
-    GraphModule::with_kernels(graph.clone(), device, &kernels(graph)?).map_err(words)
-}
-
-fn activation(quantised: &Graph, place: &Place) -> Result<Option<Site>, QuantError> {
-    let Some(name) = &place.activation else { return Ok(None) };
-    let node = quantised.find(&format!("{name}.quantised"))?;
-    Ok(sites(quantised)?.into_iter().find(|site| site.node == node))
-}
-
-/// Grid, blocks and whether there are zero points: what a packed weight takes.
-pub(super) fn storage(weight: &QuantisedWeight) -> Result<(Grid, usize, bool), QuantError> {
-    Ok(match &weight.codes {
-        // A sign's two codes are -1 and 1: one bit.
-        Some((_, lattice)) if weight.site.quantizer.bits() == 1 => {
-            (Grid::unsigned(1)?, lattice.scale.len(), false)
-        }
-        Some((_, lattice)) => {
-            let zero_points = lattice.zero_point.iter().any(|&zero| zero != 0);
-            (lattice.grid, lattice.scale.len(), zero_points)
-        }
-        None => (Grid::unsigned(weight.site.quantizer.bits().clamp(1, 8))?, 1, false),
-    })
+/// The numbers of some nodes' results on a batch.
+fn taps<'a>(
+    module: &GraphModule,
+    batch: &[Value],
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Vec<f32>>, QuantError> {
+    let nodes: Vec<NodeId> = names.map(|name| module.graph().find(name)).collect::<Result<_, _>>()?;
+    let (_, seen) = module.run_tapped(batch.to_vec(), &nodes).map_err(words)?;
+    seen.iter().map(|value| Ok(value.data().map_err(words)?.iter::<f32>().collect())).collect()
 }
 
 fn codes(values: &[f32], lattice: &Lattice) -> Vec<i32> {
@@ -214,10 +185,6 @@ fn saturated(codes: &[i32], lattice: &Lattice) -> f64 {
     let zero = lattice.zero_point.first().copied().unwrap_or(0);
     let at_end = |&&code: &&i32| code >= high || (code <= low && low != zero);
     codes.iter().filter(at_end).count() as f64 / codes.len().max(1) as f64
-}
-
-fn numbers(value: &Value) -> Result<Vec<f32>, QuantError> {
-    Ok(value.data().map_err(words)?.iter::<f32>().collect())
 }
 
 fn words(error: impl std::fmt::Display) -> QuantError {

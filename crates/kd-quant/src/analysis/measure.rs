@@ -1,12 +1,13 @@
 //! Error, saturation, flips and size.
 
 use burn::tensor::Tensor;
+use serde::Serialize;
 
 use crate::data::{check_finite, finite};
 use crate::{Grid, QuantError};
 
 /// How far a quantised tensor is from its original, in f64.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Distortion {
     /// Signal to quantisation noise in decibel, $10 \log_{10} (\sum x^2 / \sum (x - q)^2)$; infinite without noise.
     pub sqnr: f64,
@@ -99,12 +100,6 @@ fn rate(what: &'static str, count: usize, all: usize) -> Result<f64, QuantError>
     if all == 0 { Err(QuantError::Empty { what }) } else { Ok(count as f64 / all as f64) }
 }
 
-/// Bytes of so many codes packed at their bits, and of one f32 scale per block, with a byte for a zero point if there is one.
-pub fn packed_bytes(elements: usize, grid: Grid, blocks: usize, zero_points: bool) -> usize {
-    let codes = (elements * grid.bits() as usize).div_ceil(8);
-    codes + blocks * (4 + usize::from(zero_points))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -138,12 +133,6 @@ mod tests {
             let gain = sqnr(bits + 1) - sqnr(bits);
             assert!((gain - 6.02).abs() < 1.0, "{bits}: {gain}");
         }
-    }
-
-    #[test]
-    fn bytes_follow_the_bits() {
-        let at = |bits| packed_bytes(1000, Grid::signed(bits).unwrap(), 10, false);
-        assert_eq!((at(8), at(4), at(1)), (1040, 540, 165));
     }
 
     #[test]

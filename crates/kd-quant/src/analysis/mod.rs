@@ -4,10 +4,13 @@ mod allocate;
 mod layers;
 mod measure;
 mod mixed;
+mod place;
 mod report;
+mod storage;
 
 pub use allocate::{Choice, allocate};
 pub use layers::{analyse, flip_rates};
-pub use measure::{Distortion, flip_rate, packed_bytes, saturation};
+pub use measure::{Distortion, flip_rate, saturation};
 pub use mixed::{MixedBits, mixed_bits};
 pub use report::{Analysis, LayerReport};
+pub use storage::packed_bytes;

@@ -18,6 +18,18 @@ use crate::{Bound, QuantError};
 /// Mean and (population) standard deviation are of the whole tensor. The gradient goes through every base straight, $\sum_i \alpha_i\,g$.
 ///
 /// Lin et al., *Towards Accurate Binary Convolutional Neural Network*, NeurIPS 2017.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::binary::{AbcNet, Zero};
+///
+/// let w = Tensor::<1>::from_floats([-3.0, -1.0, 1.0, 3.0], &Device::flex());
+/// let values = |bases| AbcNet::new(bases, Zero::default())?.quantize(w.clone());
+/// let error = |y: Tensor<1>| (y - w.clone()).abs().max().into_scalar::<f32>();
+/// // One base makes two values, here -2 and 2; three make these four.
+/// assert!(error(values(1)?) > 0.99 && error(values(3)?) < 1e-5);
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AbcNet {

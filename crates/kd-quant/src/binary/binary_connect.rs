@@ -11,6 +11,17 @@ use crate::ste::straight_through;
 /// ([`project`](Self::project)): beyond it they would move no more.
 ///
 /// Courbariaux et al., *BinaryConnect*, NeurIPS 2015; the weights of *Binarized Neural Networks* are the same.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::binary::BinaryConnect;
+///
+/// let rule = BinaryConnect::default();
+/// let w = Tensor::<1>::from_floats([-1.7, 0.0, 0.2], &Device::flex());
+/// assert_eq!(rule.quantize(w.clone()).into_data().try_to_vec::<f32>(), Ok(vec![-1.0, 1.0, 1.0]));
+/// // After a step of the optimizer:
+/// assert_eq!(rule.project(w).into_data().try_to_vec::<f32>(), Ok(vec![-1.0, 0.0, 0.2]));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BinaryConnect {

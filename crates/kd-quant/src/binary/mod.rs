@@ -12,7 +12,7 @@ pub use abc_net::{AbcActivation, AbcNet};
 pub use binary_connect::BinaryConnect;
 pub use scale_map::ScaleMap;
 pub use sibnn::SibnnActivation;
-pub use sign::{Heaviside, SignActivation, SignGradient, Zero, sign};
+pub use sign::{Heaviside, SignActivation, SignGradient, Zero, hard_tanh, sign};
 pub use sttn::{SttnActivation, SttnWeight};
 pub use xnor::{Xnor, XnorGradient};
 

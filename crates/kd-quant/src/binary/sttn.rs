@@ -16,6 +16,19 @@ use crate::{Bound, QuantError};
 /// The real weights are clipped to $[-1, 1]$ after every step ([`project`](Self::project)).
 ///
 /// Xu et al., *Soft Threshold Ternary Networks*, IJCAI 2020.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::binary::SttnWeight;
+///
+/// let device = Device::flex();
+/// let w1 = Tensor::<2>::from_floats([[0.5, -0.25, 0.75]], &device);
+/// let w2 = Tensor::<2>::from_floats([[0.25, 0.5, 0.75]], &device);
+/// // The mean magnitude of both is a half.
+/// let (a, b) = SttnWeight::default().quantize_pair(w1, w2)?;
+/// assert_eq!((a + b).into_data().try_to_vec::<f32>(), Ok(vec![1.0, 0.0, 1.0]));
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SttnWeight {
@@ -63,27 +76,44 @@ impl SttnWeight {
     }
 }
 
-/// What becomes of an activation at exactly $\pm\frac12$.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Activations in $\{-1, 0, 1\}$ by thresholds at $\pm t$: $y = \frac12(\mathrm{sign}(x - t) + \mathrm{sign}(x + t))$. The gradient passes within
+/// $\pm 1$.
+///
+/// With $t = 0.05$ it is the ternary quantiser of larq (`SteTern`).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::binary::SttnActivation;
+///
+/// let x = Tensor::<1>::from_floats([-0.7, -0.4, 0.5], &Device::flex());
+/// let ternary = |rule: SttnActivation| rule.quantize(x.clone()).into_data().try_to_vec::<f32>();
+/// assert_eq!(ternary(SttnActivation::default()), Ok(vec![-1.0, 0.0, 1.0]));
+/// assert_eq!(ternary(SttnActivation { threshold: 0.05, ..Default::default() }), Ok(vec![-1.0, -1.0, 1.0]));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SttnActivation {
-    /// At $+\frac12$ and $-\frac12$: 1 and 0 for [`Zero::Plus`], the default (as the authors' CUDA kernel), $\pm\frac12$ for [`Zero::Zero`].
+    /// What an activation at exactly $+t$ and $-t$ becomes: 1 and 0 for [`Zero::Plus`], the default (as the authors' CUDA kernel), $\pm\frac12$ for
+    /// [`Zero::Zero`].
     pub zero: Zero,
     /// Whether the gradient passes at exactly $\pm 1$; default it does, as in that kernel.
     pub bound: Bound,
+    /// $t$; default $\frac12$. Its sign does not matter.
+    pub threshold: f32,
 }
 
 impl Default for SttnActivation {
     fn default() -> Self {
-        Self { zero: Zero::Plus, bound: Bound::Inclusive }
+        Self { zero: Zero::Plus, bound: Bound::Inclusive, threshold: 0.5 }
     }
 }
 
 impl SttnActivation {
-    /// Activations in $\{-1, 0, 1\}$ by thresholds at $\pm\frac12$; the gradient passes within $\pm 1$.
+    /// The ternary activation with its gradient.
     pub fn quantize<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let value = x.clone().detach();
-        let y = (sign(value.clone() - 0.5, self.zero) + sign(value.clone() + 0.5, self.zero)) * 0.5;
+        let (below, above) = (value.clone() - self.threshold, value.clone() + self.threshold);
+        let y = (sign(below, self.zero) + sign(above, self.zero)) * 0.5;
         clipped_through(x, y, self.bound.inside(value, -1.0, 1.0))
     }
 }

@@ -22,6 +22,8 @@ pub enum XnorGradient {
     },
     /// $(1 - 1/n)\,1(|w| \le 1)\,g + \frac{\mathrm{sign}\,w}{n}\sum g\,\mathrm{sign}\,w$, as SiBNN.
     WithoutScale,
+    /// $\alpha\,1(|w| \le 1)\,g$: through the sign alone, $\alpha$ counts as a constant, as in Bi-Real Net and larq's magnitude-aware sign.
+    ConstantScale,
 }
 
 /// Weights $\alpha\,\mathrm{sign}(w)$ with $\alpha = \mathrm{mean}|w|$ of the filter (axis 0).
@@ -81,7 +83,7 @@ impl Xnor {
         let slope_signs = value.clone().sign();
         let inside = value.abs().lower_equal_scalar(1.0).float();
         let (through_sign, factor) = match self.gradient {
-            XnorGradient::Derivative => (inside * alpha.clone(), 1.0),
+            XnorGradient::Derivative | XnorGradient::ConstantScale => (inside * alpha.clone(), 1.0),
             XnorGradient::Port { factor } => {
                 let channels = shape.get(1).copied().unwrap_or(1) as f32;
                 (inside * alpha.clone(), (1.0 - 1.0 / channels) * n as f32 * factor)
@@ -89,8 +91,10 @@ impl Xnor {
             XnorGradient::WithoutScale => (inside * (1.0 - 1.0 / n as f32), 1.0),
         };
         let zero = only_gradient(rows);
-        let through_scale = (zero.clone() * slope_signs.clone()).mean_dim(1) * slope_signs;
-        let y = signs * alpha + (zero * through_sign + through_scale) * factor;
-        y.reshape(shape)
+        let mut through = zero.clone() * through_sign;
+        if self.gradient != XnorGradient::ConstantScale {
+            through = through + (zero * slope_signs.clone()).mean_dim(1) * slope_signs;
+        }
+        (signs * alpha + through * factor).reshape(shape)
     }
 }

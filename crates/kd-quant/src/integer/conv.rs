@@ -4,7 +4,19 @@ use super::Window;
 use crate::QuantError;
 use crate::error::in_range;
 
-/// Codes, sizes and zero points of a convolution.
+/// Codes, sizes and zero points of a convolution, for [`conv2d`].
+///
+/// ```
+/// use kd_quant::integer::{ConvCodes, Window, conv2d};
+///
+/// // One 1x2 filter on a row of three pixels, padded by one on the left: the padding has the code of zero.
+/// let window = Window { padding: [(0, 0), (1, 0)], ..Window::default() };
+/// let (x_shape, w_shape) = ([1, 1, 1, 3], [1, 1, 1, 2]);
+/// let (x, w) = (&[5, 7, 4], &[1, -1]);
+/// let conv = ConvCodes { x, x_shape, x_zero: 4, w, w_shape, w_zero: &[0], bias: &[10], window, groups: 1 };
+/// assert_eq!(conv2d(&conv)?, (vec![9, 8, 13], [1, 1, 1, 3]));
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ConvCodes<'a> {
     /// The input's codes, `[batch, in, height, width]`.
@@ -57,8 +69,8 @@ impl ConvCodes<'_> {
     }
 }
 
-/// The accumulators $\sum (x - z_x)(w - z_w) + b$, i32 that wraps around, and their sizes `[batch, out, h', w']`. The definition, slowly: see
-/// [`PackedWeights`](super::PackedWeights).
+/// The accumulators $\sum (x - z_x)(w - z_w) + b$, i32 that wraps around, and their sizes `[batch, out, h', w']`, as in the example of [`ConvCodes`]. The
+/// definition, slowly: see [`PackedWeights`](super::PackedWeights).
 ///
 /// # Errors
 /// [`QuantError::Length`] and [`QuantError::Shape`] for slices and sizes that do not fit; [`QuantError::Setting`] for a stride, dilation or groups of 0.

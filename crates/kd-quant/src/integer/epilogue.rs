@@ -23,7 +23,8 @@ pub enum Requantization {
     /// Times an f32 multiplier, rounded half to even ([`Requantize`]).
     #[default]
     Float,
-    /// gemmlowp's fixed point: no float at all. Multipliers must lie between 0 and 1, so it is for 8 and 4 bits.
+    /// gemmlowp's fixed point: no float between an accumulator and its code. Multipliers must lie between 0 and 1, so it is for 8 and 4 bits. Sums of
+    /// different scales have no accumulator and stay in f32.
     FixedPoint,
 }
 

@@ -1,10 +1,27 @@
-//! Where codes of different scales meet: addition, concatenation, pooling.
+//! Where codes of different scales meet: addition, concatenation.
 
-use super::{LinearCodes, dequantize, quantize};
+use super::{LinearCodes, Requantize, dequantize, quantize};
 use crate::{Grid, QuantError};
 
-/// The sum of two tensors of codes, each brought to the result's scale in f32: $y = \mathrm{saturate}(\mathrm{round}(((a - z_a) s_a + (b - z_b) s_b)/s_y) +
-/// z_y)$, each step rounded to f32.
+/// The sum of two tensors of codes.
+///
+/// Codes of one scale and zero point are accumulated in i32 and requantised once, as a layer's products are; others meet as numbers in f32:
+///
+/// $$ y = \mathrm{saturate}\Big(\mathrm{round}\big(((a - z) + (b - z))\,m\big) + z_y\Big), \quad m = \frac{s}{s_y}, \qquad
+///    y = \mathrm{saturate}\Big(\mathrm{round}\Big(\frac{(a - z_a) s_a + (b - z_b) s_b}{s_y}\Big) + z_y\Big) $$
+///
+/// Every step is rounded to f32, halves go to the even code before $z_y$ is added.
+///
+/// ```
+/// use kd_quant::Grid;
+/// use kd_quant::integer::{LinearCodes, add};
+///
+/// let (half, one) = (LinearCodes { scale: 0.5, zero_point: 0 }, LinearCodes { scale: 1.0, zero_point: 0 });
+/// let grid = Grid::signed(8)?;
+/// assert_eq!(add((&[3, 4], half), (&[2, 2], one), one, grid)?, [4, 4]);
+/// assert_eq!(add((&[3, 4], half), (&[2, 1], half), one, grid)?, [2, 2]);
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 ///
 /// # Errors
 /// [`QuantError::Length`] for tensors of different sizes.
@@ -17,8 +34,15 @@ pub fn add(
     if a.len() != b.len() {
         return Err(QuantError::Length { what: "the second summand", got: b.len(), wanted: a.len() });
     }
+    let pairs = a.iter().zip(b);
+    if a_codes == b_codes {
+        let rule = Requantize::new(a_codes.scale, 1.0, y, grid);
+        let zero = a_codes.zero_point;
+        let sum = |(&a, &b): (&i32, &i32)| a.wrapping_sub(zero).wrapping_add(b.wrapping_sub(zero));
+        return Ok(pairs.map(|pair| rule.apply(sum(pair))).collect());
+    }
     let sum = |(&a, &b): (&i32, &i32)| quantize(dequantize(a, a_codes) + dequantize(b, b_codes), y, grid);
-    Ok(a.iter().zip(b).map(sum).collect())
+    Ok(pairs.map(sum).collect())
 }
 
 /// Codes brought to another scale, as concatenation needs where its inputs do not share one. Codes of the same scale and zero point stay as they are.
@@ -31,21 +55,6 @@ pub fn rescale(codes: &[i32], from: LinearCodes, to: LinearCodes, grid: Grid) ->
         }
     };
     codes.iter().map(move_one).collect()
-}
-
-/// Mean of a window's codes, half to even: scale and zero point stay, and the mean of codes is the code of the mean.
-///
-/// # Errors
-/// [`QuantError::Empty`] for a window without codes.
-pub fn average(window: &[i32]) -> Result<i32, QuantError> {
-    if window.is_empty() {
-        return Err(QuantError::Empty { what: "the pooling window" });
-    }
-    let sum: i64 = window.iter().map(|&code| i64::from(code)).sum();
-    let n = window.len() as i64;
-    let (floor, rest) = (sum.div_euclid(n), sum.rem_euclid(n));
-    let up = 2 * rest > n || (2 * rest == n && floor % 2 != 0);
-    Ok((floor + i64::from(up)) as i32)
 }
 
 #[cfg(test)]
@@ -65,6 +74,17 @@ mod tests {
     }
 
     #[test]
+    fn codes_of_one_scale_are_summed_before_they_are_rounded() {
+        let grid = Grid::unsigned(8).unwrap();
+        let x = LinearCodes { scale: 0.1, zero_point: 7 };
+        let y = LinearCodes { scale: 0.2, zero_point: 3 };
+        // Differences 1 + 2, 1 + 0, -7 - 7 and 248 + 248, halved: 1.5 and 0.5 are ties, -7 and 248 leave the grid.
+        assert_eq!(add((&[8, 8, 0, 255], x), (&[9, 7, 0, 255], x), y, grid).unwrap(), [5, 3, 0, 251]);
+        let fine = LinearCodes { scale: 0.05, zero_point: 3 };
+        assert_eq!(add((&[255, 0], x), (&[255, 0], x), fine, grid).unwrap(), [255, 0]);
+    }
+
+    #[test]
     fn a_shared_scale_changes_no_code() {
         let grid = Grid::unsigned(8).unwrap();
         let codes = LinearCodes { scale: 0.037, zero_point: 3 };
@@ -72,12 +92,5 @@ mod tests {
         assert_eq!(rescale(&all, codes, codes, grid), all);
         let double = LinearCodes { scale: 0.074, zero_point: 3 };
         assert_eq!(rescale(&[3, 5, 103], codes, double, grid), [3, 4, 53]);
-    }
-
-    #[test]
-    fn averages_round_half_to_even_on_both_sides_of_zero() {
-        let of = |window: &[i32]| average(window).unwrap();
-        assert_eq!([of(&[0, 1]), of(&[1, 2]), of(&[-1, 0]), of(&[-2, -1]), of(&[5, 5, 6])], [0, 2, 0, -2, 5]);
-        assert!(average(&[]).is_err());
     }
 }

@@ -9,7 +9,7 @@ pub(super) struct Stairs {
     /// The code below all bounds.
     lowest: i32,
     /// From which number on (inclusive) there is which code, rising.
-    steps: &'static [(f32, i32)],
+    steps: [Option<(f32, i32)>; 2],
 }
 
 impl Stairs {
@@ -17,13 +17,14 @@ impl Stairs {
     pub fn of(quantizer: &Quantizer) -> Option<Self> {
         match quantizer {
             Quantizer::Sign(SignActivation { zero: Zero::Plus, .. }) => {
-                Some(Self { lowest: -1, steps: &[(0.0, 1)] })
+                Some(Self { lowest: -1, steps: [Some((0.0, 1)), None] })
             }
             Quantizer::Sibnn(SibnnActivation { zero: Zero::Plus, .. }) => {
-                Some(Self { lowest: 0, steps: &[(0.0, 1)] })
+                Some(Self { lowest: 0, steps: [Some((0.0, 1)), None] })
             }
-            Quantizer::SttnActivation(SttnActivation { zero: Zero::Plus, .. }) => {
-                Some(Self { lowest: -1, steps: &[(-0.5, 0), (0.5, 1)] })
+            Quantizer::SttnActivation(SttnActivation { zero: Zero::Plus, threshold, .. }) => {
+                let threshold = threshold.abs();
+                Some(Self { lowest: -1, steps: [Some((-threshold, 0)), Some((threshold, 1))] })
             }
             _ => None,
         }
@@ -31,7 +32,8 @@ impl Stairs {
 
     /// The code of a number.
     pub fn code(&self, value: f32) -> i32 {
-        self.steps.iter().rev().find(|(bound, _)| value >= *bound).map_or(self.lowest, |(_, code)| *code)
+        let reached = |(bound, _): &&(f32, i32)| value >= *bound;
+        self.steps.iter().flatten().rev().find(reached).map_or(self.lowest, |(_, code)| *code)
     }
 }
 
@@ -64,7 +66,7 @@ impl Thresholds {
             }
             (accumulator(from), code)
         };
-        Self { lowest: stairs.lowest, rising, steps: stairs.steps.iter().map(step).collect() }
+        Self { lowest: stairs.lowest, rising, steps: stairs.steps.iter().flatten().map(step).collect() }
     }
 
     /// The code of an accumulator.
@@ -82,11 +84,14 @@ mod tests {
     use burn::tensor::{Device, Tensor};
     use kd_graph::Value;
 
-    fn quantizers() -> [Quantizer; 3] {
+    fn quantizers() -> [Quantizer; 5] {
+        let ternary = |threshold| SttnActivation { threshold, ..SttnActivation::default() };
         [
             Quantizer::Sign(SignActivation::default()),
             Quantizer::Sibnn(SibnnActivation::default()),
-            Quantizer::SttnActivation(SttnActivation::default()),
+            Quantizer::SttnActivation(ternary(0.5)),
+            Quantizer::SttnActivation(ternary(0.05)),
+            Quantizer::SttnActivation(ternary(-3.0)),
         ]
     }
 

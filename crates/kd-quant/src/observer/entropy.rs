@@ -13,6 +13,20 @@ use crate::{Grid, QuantError};
 /// counts as its neighbour does: zero is a code at every range, and the many zeros of a rectifier would otherwise ask for the smallest range of all.
 ///
 /// Migacz, *8-bit Inference with TensorRT*, GTC 2017.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::Grid;
+/// use kd_quant::observer::{Entropy, Observer};
+///
+/// // Ten thousand values up to 1, most of them small, and an outlier.
+/// let values: Vec<f32> = (0..10_000).map(|i| (i as f32 / 10_000.0).powi(3)).chain([8.0]).collect();
+/// let mut observer = Entropy::new(Grid::unsigned(4)?, 2048)?;
+/// observer.observe(Tensor::<1>::from_floats(values.as_slice(), &Device::flex()))?;
+/// let ranges = observer.ranges()?;
+/// assert!(ranges.min == [0.0] && ranges.max[0] < 2.0);
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entropy {
     grid: Grid,

@@ -14,7 +14,22 @@ const STEP: f64 = 1e-5;
 /// Values in bins of equal width, whose number stays while their range grows with the batches.
 ///
 /// [`ranges`](Observer::ranges) cuts bins off the side that holds fewer of them per quantile, as long as the squared error of quantising to the grid's
-/// codes, values being spread evenly within a bin, does not grow. It is the search of torch's `HistogramObserver`.
+/// codes, values being spread evenly within a bin, does not grow. It is the search of torch's `HistogramObserver`, which
+/// takes the quantiser for an affine one: of a symmetric one the range is mirrored afterwards.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::Grid;
+/// use kd_quant::observer::{Histogram, Observer};
+///
+/// // Ten thousand values up to 1, and an outlier.
+/// let values: Vec<f32> = (0..10_000).map(|i| i as f32 / 10_000.0).chain([8.0]).collect();
+/// let mut observer = Histogram::new(Grid::unsigned(4)?, 2048)?;
+/// observer.observe(Tensor::<1>::from_floats(values.as_slice(), &Device::flex()))?;
+/// assert_eq!(observer.extremes(), Some((0.0, 8.0)));
+/// assert!(observer.ranges()?.max[0] < 2.0);
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     grid: Grid,

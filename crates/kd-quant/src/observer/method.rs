@@ -3,17 +3,17 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Entropy, Histogram, LeastError, MinMax, MovingAverage, Observer, Percentile, Ranges};
+use super::{Entropy, Histogram, LeastError, MinMax, MovingAverage, Observer, Percentile, Ranges, Symmetry};
 use crate::{Granularity, Grid, QuantError};
 
 /// Which observer states a range. In a file: `{ method = "percentile", tail = 0.001 }`.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use kd_quant::observer::{Observer, RangeMethod};
+/// use kd_quant::observer::{Observer, RangeMethod, Symmetry};
 /// use kd_quant::{Granularity, Grid};
 ///
-/// let mut observer = RangeMethod::default().observer(Grid::signed(8)?, Granularity::Tensor)?;
+/// let mut observer = RangeMethod::default().observer(Grid::signed(8)?, Granularity::Tensor, Symmetry::Affine)?;
 /// observer.observe(Tensor::<1>::from_floats([-1.0, 3.0], &Device::flex()))?;
 /// assert_eq!(observer.ranges()?.max, [3.0]);
 /// # Ok::<(), kd_quant::QuantError>(())
@@ -79,11 +79,16 @@ fn power() -> f32 {
 }
 
 impl RangeMethod {
-    /// An observer that has seen nothing.
+    /// An observer that has seen nothing, for a quantiser of this grid, granularity and symmetry.
     ///
     /// # Errors
     /// [`QuantError::Setting`] for a setting out of range, or blocks for an observer that has one range for the whole tensor.
-    pub fn observer(self, grid: Grid, granularity: Granularity) -> Result<AnyObserver, QuantError> {
+    pub fn observer(
+        self,
+        grid: Grid,
+        granularity: Granularity,
+        symmetry: Symmetry,
+    ) -> Result<AnyObserver, QuantError> {
         let whole = matches!(self, Self::Percentile { .. } | Self::Histogram { .. } | Self::Entropy { .. });
         let fits = !whole || granularity == Granularity::Tensor;
         crate::error::in_range("granularity", granularity, fits, "tensor for this observer")?;
@@ -97,7 +102,8 @@ impl RangeMethod {
             Self::Entropy { bins } => AnyObserver::Entropy(Entropy::new(grid, bins)?),
             Self::LeastError { power } => {
                 crate::error::in_range("power", power, power > 0.0 && power.is_finite(), "above 0")?;
-                AnyObserver::LeastError(LeastError::new(grid, granularity).with_power(power))
+                let observer = LeastError::new(grid, granularity).with_symmetry(symmetry);
+                AnyObserver::LeastError(observer.with_power(power))
             }
         })
     }
@@ -163,7 +169,8 @@ mod tests {
         let values: Vec<f32> = (0..1000).map(|i| (i as f32 / 100.0).sin()).collect();
         for text in methods {
             let method: RangeMethod = serde_json::from_str(text).unwrap();
-            let mut observer = method.observer(Grid::signed(8).unwrap(), Granularity::Tensor).unwrap();
+            let grid = Grid::signed(8).unwrap();
+            let mut observer = method.observer(grid, Granularity::Tensor, Symmetry::Affine).unwrap();
             assert!(observer.ranges().is_err());
             observer.observe(Tensor::<1>::from_floats(values.as_slice(), &Device::flex())).unwrap();
             let ranges = observer.ranges().unwrap();
@@ -176,7 +183,8 @@ mod tests {
     #[test]
     fn a_histogram_per_channel_is_refused() {
         let channels = Granularity::Channel { axis: 0 };
-        let error = RangeMethod::Entropy { bins: 2048 }.observer(Grid::signed(8).unwrap(), channels);
+        let grid = Grid::signed(8).unwrap();
+        let error = RangeMethod::Entropy { bins: 2048 }.observer(grid, channels, Symmetry::Symmetric);
         assert!(error.unwrap_err().to_string().contains("channel (axis 0)"));
         assert!(serde_json::from_str::<RangeMethod>(r#"{"method": "min-max", "tail": 1}"#).is_err());
     }

@@ -8,6 +8,18 @@ use crate::error::in_range;
 use crate::{Granularity, QuantError};
 
 /// Exponential moving average of the batches' ranges: the first as it is, then $m \leftarrow m + c\,(m_{\text{batch}} - m)$.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::Granularity;
+/// use kd_quant::observer::{MovingAverage, Observer, Ranges};
+///
+/// let mut observer = MovingAverage::new(Granularity::Tensor, 0.25)?;
+/// observer.observe(Tensor::<1>::from_floats([-1.0, 2.0], &Device::flex()))?;
+/// observer.observe(Tensor::<1>::from_floats([-1.0, 4.0], &Device::flex()))?;
+/// assert_eq!(observer.ranges()?, Ranges::single(-1.0, 2.5));
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct MovingAverage {
     granularity: Granularity,

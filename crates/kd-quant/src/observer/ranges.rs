@@ -93,7 +93,8 @@ impl Ranges {
     }
 }
 
-fn parameters(min: f32, max: f32, grid: Grid, symmetry: Symmetry) -> (f32, i32) {
+/// Scale and zero point of a range that contains zero.
+pub(super) fn parameters(min: f32, max: f32, grid: Grid, symmetry: Symmetry) -> (f32, i32) {
     let steps = grid.steps() as f32;
     match symmetry {
         Symmetry::Affine => {

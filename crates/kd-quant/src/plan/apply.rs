@@ -3,30 +3,36 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kd_graph::{BatchNorm, Edit, Graph, GraphError, NodeId, Op, Pool, PoolKind, Role, Value};
+use kd_graph::{Edit, Graph, GraphError, NodeId, Op, Value};
 
 use super::choose::{Point, QuantPlan};
 use super::kernel::turn;
+use super::lattice::held;
+use super::norm::{norm_behind, norm_in_front, readers, redirect};
+use super::walk::{is_layer, moves};
 use super::{Quantizer, adder, fold, op, scale};
 use crate::QuantError;
+use crate::data::numbers;
 use crate::sharing::{hash_weight, share_weights};
 
 impl QuantPlan {
     /// The network with quantisers.
     ///
-    /// Weights get theirs between the parameter (or its mask) and the layers; scales start from the weight. Weights that share values are replaced by
+    /// Weights get theirs between the parameter (or its mask) and the layers; scales start from the weight, which is brought into its method's range first
+    /// (binary methods clip real weights). Weights that share values are replaced by
     /// what they are made of, as [`share_weights`] and [`hash_weight`] do. Activations get theirs behind the node that
-    /// makes them; their scales are zero until [`initialise`](super::initialise) has seen a batch. What a method needs around it is put there: a batch
-    /// normalisation in front of binary activations, in place of a rectifier, and behind weights that have lost their magnitude; a map of scales where the
-    /// plan names the layer.
+    /// makes them, for all its readers or for layers only; their scales are zero until [`initialise`](super::initialise) has seen a batch. What a method
+    /// needs around it is put there: a batch normalisation in front of binary activations, in place of a rectifier, and behind weights that have lost their
+    /// magnitude; a map of scales where the plan names the layer. A shortcut keeps its rectifier and its real values.
     ///
     /// # Errors
-    /// As [`check`](Self::check), and [`QuantError::NonFinite`] for weights that can't be quantised.
+    /// As [`check`](Self::check), and what a method says of a weight that it can't start from.
     pub fn apply(&self, graph: &Graph) -> Result<Graph, QuantError> {
         self.check(graph)?;
-        let starts = self.starts(graph)?;
         let windows = self.windows(graph)?;
         let mut quantised = graph.clone();
+        self.project(&mut quantised)?;
+        let starts = self.starts(&quantised)?;
         self.share(&mut quantised)?;
         let mut failure = None;
         let edited = quantised.edit(|edit| {
@@ -43,11 +49,24 @@ impl QuantPlan {
             (Err(_), Some(error)) => Err(error),
             (Err(error), None) => Err(error.into()),
             (Ok(()), _) => {
-                // The biases of adder layers.
+                // The biases of adder layers, and rectifiers that nobody reads any more.
                 quantised.remove_dead()?;
                 Ok(quantised)
             }
         }
+    }
+
+    /// Brings real weights into the range in which their methods keep them, as after every step.
+    fn project(&self, graph: &mut Graph) -> Result<(), QuantError> {
+        let mut values = Vec::new();
+        for (path, quantizer) in &self.weights {
+            let id = graph.find(path)?;
+            if let Some(value) = graph.value(id) {
+                values.push((id, projected(quantizer, value, is_turned(graph, id)?)?));
+            }
+        }
+        graph.edit(|edit| values.into_iter().try_for_each(|(id, value)| edit.set_value(id, value)))?;
+        Ok(())
     }
 
     /// Puts codes and centroids, or buckets, in the place of weights.
@@ -55,7 +74,13 @@ impl QuantPlan {
         let mut shared = BTreeMap::new();
         for (path, quantizer) in &self.weights {
             match quantizer {
-                Quantizer::KMeans(kmeans) => drop(shared.insert(path.clone(), *kmeans)),
+                Quantizer::KMeans(kmeans) => {
+                    // What a mask takes away has no part in the clusters.
+                    let id = graph.find(path)?;
+                    let masked = held(graph, last_of_chain(graph, id)?)?;
+                    graph.edit(|edit| edit.set_value(id, masked))?;
+                    shared.insert(path.clone(), *kmeans);
+                }
                 Quantizer::Hashed(by) => {
                     let elements = graph.node(graph.find(path)?)?.output().shape.elements(1);
                     hash_weight(graph, path, elements.div_ceil(by.factor.max(1)), by.seed)?;
@@ -72,10 +97,13 @@ impl QuantPlan {
         for (path, quantizer) in &self.weights {
             let id = graph.find(path)?;
             let turned = is_turned(graph, id)?;
-            let Some(value) = graph.value(id) else { continue };
+            if graph.value(id).is_none() {
+                continue;
+            }
+            let value = held(graph, last_of_chain(graph, id)?)?;
             let value = match self.pair(graph, id)? {
-                Some(pair) => pair.scaled(graph, value)?,
-                None => (**value).clone(),
+                Some(pair) => pair.scaled(graph, &value)?,
+                None => value,
             };
             starts.insert(path.as_str(), start(quantizer, &value, turned)?);
         }
@@ -144,12 +172,23 @@ impl QuantPlan {
             }
         }
         let mut groups: BTreeMap<&str, (usize, Vec<NodeId>)> = BTreeMap::new();
-        for (index, (name, Point { quantizer, group })) in self.activations.iter().enumerate() {
-            let mut source = edit.graph().find(name)?;
+        for (index, (name, Point { quantizer, group, layers_only })) in self.activations.iter().enumerate() {
+            let source = edit.graph().find(name)?;
             let ty = edit.graph().node(source)?.output().clone();
-            if quantizer.wants_norm_in_front() {
-                source = norm_in_front(edit, source)?;
+            let users = if *layers_only {
+                self.layers_behind(edit.graph(), source)?
+            } else {
+                edit.graph().users(source).map(|(id, _)| id).collect()
+            };
+            if users.is_empty() && *layers_only {
+                let why = "is read by no layer whose weight is quantised".to_owned();
+                return Err(QuantError::Plan { name: name.clone(), why });
             }
+            let value = if quantizer.wants_norm_in_front() {
+                norm_in_front(edit, source, users.len() == readers(edit.graph(), source))?
+            } else {
+                source
+            };
             let (point, parameters) = match group.as_deref().and_then(|group| groups.get(group)) {
                 Some(shared) => shared.clone(),
                 None => {
@@ -164,10 +203,17 @@ impl QuantPlan {
             if let Some(group) = group {
                 groups.insert(group, (point, parameters.clone()));
             }
-            let inputs: Vec<NodeId> = [source].into_iter().chain(parameters).collect();
-            let name = format!("{name}.quantised");
-            let node = edit.insert_after(source, &name, quantizer.op(false, point)?, &inputs)?;
+            let inputs: Vec<NodeId> = [value].into_iter().chain(parameters).collect();
+            let node = edit.add(&format!("{name}.quantised"), quantizer.op(false, point)?, &inputs)?;
             edit.set_type(node, ty)?;
+            for user in users {
+                redirect(edit, user, source, node)?;
+            }
+            if !layers_only {
+                let outputs = edit.graph().outputs().iter();
+                let outputs: Vec<NodeId> = outputs.map(|&id| if id == source { node } else { id }).collect();
+                edit.set_outputs(&outputs)?;
+            }
         }
         for (name, gradient) in &self.gradients {
             let layer = edit.graph().find(name)?;
@@ -180,6 +226,25 @@ impl QuantPlan {
             scale::insert(edit, *layer, window)?;
         }
         Ok(())
+    }
+
+    /// The nodes that read a tensor for a layer of the plan: the layer itself, or what moves the tensor's numbers about in front of it.
+    fn layers_behind(&self, graph: &Graph, source: NodeId) -> Result<Vec<NodeId>, QuantError> {
+        let mut found = Vec::new();
+        for (id, user) in graph.users(source) {
+            let wanted = match user.inputs() {
+                [x, weight, ..] if is_layer(user.op()) && *x == source => {
+                    let parameter = op::parameter_behind(graph, *weight)?;
+                    let path = parameter.map(|id| graph.node(id)).transpose()?.map(|node| node.name());
+                    path.is_some_and(|path| self.weights.contains_key(path))
+                }
+                _ => moves(user.op()) && !self.layers_behind(graph, id)?.is_empty(),
+            };
+            if wanted {
+                found.push(id);
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -199,7 +264,7 @@ pub(super) fn is_turned(graph: &Graph, parameter: NodeId) -> Result<bool, GraphE
 }
 
 /// The last node of the chain that a parameter goes through before a layer reads it: masks.
-fn last_of_chain(graph: &Graph, parameter: NodeId) -> Result<NodeId, GraphError> {
+pub(super) fn last_of_chain(graph: &Graph, parameter: NodeId) -> Result<NodeId, GraphError> {
     let mut last = parameter;
     loop {
         let next = graph.users(last).find(|(_, user)| {
@@ -210,6 +275,27 @@ fn last_of_chain(graph: &Graph, parameter: NodeId) -> Result<NodeId, GraphError>
             Some((id, _)) if op::parameter_behind(graph, id)?.is_some() => last = id,
             _ => return Ok(last),
         }
+    }
+}
+
+/// A real weight within the range in which its method keeps it.
+fn projected(quantizer: &Quantizer, value: &TensorData, turned: bool) -> Result<TensorData, QuantError> {
+    fn at_rank<const D: usize>(
+        quantizer: &Quantizer,
+        value: &TensorData,
+        turned: bool,
+    ) -> Result<TensorData, QuantError> {
+        let x = turn(Tensor::<D>::from_data(value.clone(), &host()), turned);
+        let y = turn(quantizer.project(x), turned);
+        Ok(TensorData::new(numbers("a weight", y)?, value.shape().clone()))
+    }
+    match value.shape().len() {
+        1 => at_rank::<1>(quantizer, value, turned),
+        2 => at_rank::<2>(quantizer, value, turned),
+        3 => at_rank::<3>(quantizer, value, turned),
+        4 => at_rank::<4>(quantizer, value, turned),
+        5 => at_rank::<5>(quantizer, value, turned),
+        _ => Ok(value.clone()),
     }
 }
 
@@ -255,63 +341,4 @@ pub(super) fn host() -> Device {
     {
         Device::default()
     }
-}
-
-/// A batch normalisation in front of what is read of `source`, none if there is one already, and no rectifier between. Returns what to quantise.
-fn norm_in_front(edit: &mut Edit, source: NodeId) -> Result<NodeId, QuantError> {
-    let (mut source, mut behind) = (source, source);
-    loop {
-        let node = edit.graph().node(behind)?;
-        let alone = edit.graph().users(behind).count() == 1 || behind == source;
-        let (op, before) = (node.op().clone(), node.inputs().first().copied());
-        match (op, before) {
-            (Op::Activation(_), Some(before)) if alone => {
-                edit.remove(behind)?;
-                if behind == source {
-                    source = before;
-                }
-                behind = before;
-            }
-            (Op::BatchNorm(_), _) => return Ok(source),
-            // Neither changes the order of values.
-            (
-                Op::Pool(Pool { kind: PoolKind::Max, .. }) | Op::Reshape { .. } | Op::Dropout { .. },
-                Some(before),
-            ) => {
-                behind = before;
-            }
-            _ => return norm_after(edit, source),
-        }
-    }
-}
-
-/// A batch normalisation behind a layer, unless there is one.
-fn norm_behind(edit: &mut Edit, layer: NodeId) -> Result<(), QuantError> {
-    let present = edit.graph().users(layer).any(|(_, user)| matches!(user.op(), Op::BatchNorm(_)));
-    if !present {
-        norm_after(edit, layer)?;
-    }
-    Ok(())
-}
-
-fn norm_after(edit: &mut Edit, source: NodeId) -> Result<NodeId, QuantError> {
-    let node = edit.graph().node(source)?;
-    let name = format!("{}.batch_norm", node.name());
-    let Some(channels) = node.output().shape.dim(1).and_then(|dim| dim.fixed()) else {
-        let why =
-            format!("has shape {}: a batch normalisation needs channels in axis 1", node.output().shape);
-        return Err(QuantError::Plan { name: node.name().to_owned(), why });
-    };
-    let mut inputs = vec![source];
-    for (what, role, value) in [
-        ("gamma", Role::Weight, 1.0_f32),
-        ("beta", Role::Weight, 0.0),
-        ("running_mean", Role::Buffer, 0.0),
-        ("running_var", Role::Buffer, 1.0),
-    ] {
-        let data = TensorData::new(vec![value; channels], [channels]);
-        inputs.push(edit.add_parameter(&format!("{name}.{what}"), role, data)?);
-    }
-    let op = Op::BatchNorm(BatchNorm { epsilon: 1e-5, momentum: Some(0.1) });
-    Ok(edit.insert_after(source, &name, op, &inputs)?)
 }

@@ -20,6 +20,9 @@ pub struct Point {
     /// Activations of one group share their parameters: what is added or concatenated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Whether only quantised layers read the codes: sums, shortcuts and results then go on reading the tensor as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layers_only: bool,
 }
 
 /// Which tensor gets which quantiser: made by [`new`](Self::new), to be read (as a table), edited and saved (serde), then applied.
@@ -133,6 +136,7 @@ impl QuantPlan {
                     Some(&head) if members.len() > 1 => Some(graph.node(head)?.name().to_owned()),
                     _ => None,
                 },
+                layers_only: !settings.everywhere,
             };
             plan.activations.insert(graph.node(source)?.name().to_owned(), point);
         }
@@ -154,22 +158,25 @@ impl fmt::Display for QuantPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─')));
-        table.set_header(["tensor", "quantiser", "group"]);
+        table.set_header(["tensor", "quantiser", "read by", "group"]);
+        let mut row = |tensor: String, quantiser: String, read_by: &str, group: &str| {
+            table.add_row([tensor, quantiser, read_by.to_owned(), group.to_owned()]);
+        };
         for (path, quantizer) in &self.weights {
-            table.add_row([path.clone(), quantizer.to_string(), String::new()]);
+            row(path.clone(), quantizer.to_string(), "", "");
         }
-        for (name, Point { quantizer, group }) in &self.activations {
-            table.add_row([name.clone(), quantizer.to_string(), group.clone().unwrap_or_default()]);
+        for (name, Point { quantizer, group, layers_only }) in &self.activations {
+            let read_by = if *layers_only { "layers" } else { "all" };
+            row(name.clone(), quantizer.to_string(), read_by, group.as_deref().unwrap_or_default());
         }
         for (name, DorefaGradient { bits }) in &self.gradients {
-            table.add_row([
-                format!("gradient of {name}"),
-                format!("dorefa-gradient {bits} bit"),
-                String::new(),
-            ]);
+            row(format!("gradient of {name}"), format!("dorefa-gradient {bits} bit"), "", "");
+        }
+        for name in &self.folded {
+            row(name.clone(), "folded into the layer in front".to_owned(), "", "");
         }
         for name in &self.scaled {
-            table.add_row([format!("result of {name}"), "map of scales".to_owned(), String::new()]);
+            row(format!("result of {name}"), "map of scales".to_owned(), "", "");
         }
         write!(f, "{table}")
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use kd_core::Time;
-use kd_graph::{Graph, Kernels, Op};
+use kd_graph::{Binary, Graph, Kernels, NodeId, Op};
 use kd_train::{Hook, HookError, Learner, LearnerState, TensorMap, map_weights};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,8 @@ enum Target {
         turned: bool,
         observed: Vec<String>,
         folded: Option<(String, String, f64)>,
+        /// Paths of the masks in front of the quantiser.
+        masks: Vec<String>,
     },
     /// Parameter number `index` of the quantiser.
     Parameter { quantizer: Quantizer, turned: bool, index: usize },
@@ -89,8 +91,9 @@ impl QuantHook {
                     let quantizer = quantizer.clone();
                     let folded =
                         fold::folded(graph, site.source)?.map(|pair| pair.paths(graph)).transpose()?;
+                    let masks = masks(graph, site.source)?;
                     hook.targets
-                        .insert(name(weight)?, Target::Weight { quantizer, turned, observed, folded });
+                        .insert(name(weight)?, Target::Weight { quantizer, turned, observed, folded, masks });
                 }
                 (None, [scale, zero_point]) if moves(&quantizer) => {
                     let ends = hook.ends(graph, &quantizer, [scale, zero_point])?;
@@ -116,7 +119,8 @@ impl QuantHook {
         Self { freeze_ranges: Some(epoch), ..self }
     }
 
-    /// Batch normalisations use their running statistics, and no longer move them, from this epoch on: what is trained last is then what is evaluated.
+    /// Batch normalisations use their running statistics, and no longer move them, from this epoch on, counted from 0: what is trained last is then what
+    /// is evaluated. From the start, a hook can do it after the first step.
     #[must_use]
     pub fn freeze_statistics(self, epoch: usize) -> Self {
         Self { freeze_statistics: Some(epoch), ..self }
@@ -161,16 +165,15 @@ impl QuantHook {
         Ok(new)
     }
 
-    /// Scales and running variances of folded batch normalisations, where weights are observed.
+    /// Masks, and scales and running variances of folded batch normalisations, of weights that are observed.
     fn vectors<M: Module>(&self, module: &M) -> BTreeMap<String, Vec<f32>> {
         let wanted: BTreeSet<&String> = self
             .targets
             .values()
             .filter_map(|target| match target {
-                Target::Weight { folded: Some((gamma, variance, _)), observed, .. }
-                    if !observed.is_empty() =>
-                {
-                    Some([gamma, variance])
+                Target::Weight { folded, observed, masks, .. } if !observed.is_empty() => {
+                    let norm = folded.iter().flat_map(|(gamma, variance, _)| [gamma, variance]);
+                    Some(norm.chain(masks))
                 }
                 _ => None,
             })
@@ -187,6 +190,20 @@ impl QuantHook {
     fn freeze<M: Module>(&self, module: M) -> M {
         module.map(&mut Freeze { norms: &self.norms, path: Vec::new() })
     }
+}
+
+/// The paths of the masks that a weight is multiplied with before it is quantised.
+fn masks(graph: &Graph, mut id: NodeId) -> Result<Vec<String>, QuantError> {
+    let mut masks = Vec::new();
+    while let [first, rest @ ..] = graph.node(id)?.inputs() {
+        if matches!(graph.node(id)?.op(), Op::Binary(Binary::Mul)) {
+            for &mask in rest {
+                masks.push(graph.node(mask)?.name().to_owned());
+            }
+        }
+        id = *first;
+    }
+    Ok(masks)
 }
 
 /// The training flags of a graph's batch normalisations.
@@ -217,6 +234,10 @@ impl<N: Module> Hook<N> for QuantHook {
         }
         if !observed.is_empty() {
             student = map_weights(student, &mut Assign { values: observed });
+        }
+        if self.freeze_statistics.is_some_and(|epoch| time.epoch >= epoch) && !self.state.statistics_frozen {
+            self.state.statistics_frozen = true;
+            student = self.freeze(student);
         }
         Ok(Learner { student, adapters })
     }
@@ -257,6 +278,15 @@ struct Project<'a> {
 }
 
 impl Project<'_> {
+    /// A weight without what its masks take away.
+    fn masked<const D: usize>(&self, weight: Tensor<D>, masks: &[String]) -> Tensor<D> {
+        let values = masks.iter().filter_map(|path| self.vectors.get(path));
+        values.fold(weight, |weight, mask| {
+            let (shape, device) = (weight.dims(), weight.device());
+            weight * crate::data::tensor(mask.clone(), shape, &device)
+        })
+    }
+
     /// A weight with the scale of the batch normalisation behind its layer in it.
     fn folded<const D: usize>(&self, weight: Tensor<D>, by: Option<&(String, String, f64)>) -> Tensor<D> {
         let Some((gamma, variance, epsilon)) = by else { return weight };
@@ -280,10 +310,11 @@ impl TensorMap for Project<'_> {
             Some(Target::Parameter { quantizer, turned, index }) => {
                 turn(quantizer.project_parameter(*index, turn(tensor, *turned)), *turned)
             }
-            Some(Target::Weight { quantizer, turned, observed, folded }) => {
+            Some(Target::Weight { quantizer, turned, observed, folded, masks }) => {
                 let weight = quantizer.project(turn(tensor, *turned));
                 if !observed.is_empty() {
-                    match quantizer.initial(self.folded(weight.clone(), folded.as_ref())) {
+                    let kept = turn(self.masked(turn(weight.clone(), *turned), masks), *turned);
+                    match quantizer.initial(self.folded(kept, folded.as_ref())) {
                         Ok(values) => {
                             for (path, value) in observed.iter().zip(values) {
                                 let numbers = value.data().map(|data| data.iter::<f32>().collect());

@@ -80,6 +80,7 @@ impl Kernel for QuantKernel {
                 1 => watch.see(point(attributes), &x.float::<1>().map_err(|error| error.to_string())?),
                 2 => watch.see(point(attributes), &x.float::<2>().map_err(|error| error.to_string())?),
                 3 => watch.see(point(attributes), &x.float::<3>().map_err(|error| error.to_string())?),
+                5 => watch.see(point(attributes), &x.float::<5>().map_err(|error| error.to_string())?),
                 _ => watch.see(point(attributes), &x.float::<4>().map_err(|error| error.to_string())?),
             };
             seen.map_err(|error| error.to_string())?;

@@ -53,7 +53,7 @@ impl Site {
 }
 
 /// The tensor of a parameter, times its mask.
-fn held(graph: &Graph, id: NodeId) -> Result<TensorData, QuantError> {
+pub(super) fn held(graph: &Graph, id: NodeId) -> Result<TensorData, QuantError> {
     let node = graph.node(id)?;
     if let Some(value) = graph.value(id) {
         return Ok((**value).clone());

@@ -6,7 +6,6 @@ use kd_graph::{Role, Value};
 use super::Quantizer;
 use crate::observer::Observer;
 use crate::power::Apot;
-use crate::ternary::Ttq;
 use crate::{LEAST_STEP, Pact, QuantError};
 
 impl Quantizer {
@@ -47,11 +46,12 @@ impl Quantizer {
             // The authors' starting points.
             Quantizer::ApotWeight(_) => vec![full(3.0, &device)],
             Quantizer::ApotActivation(_) => vec![full(8.0, &device)],
-            Quantizer::Ttq(_) => Ttq::INITIAL.map(|value| full(value, &device)).to_vec(),
+            Quantizer::Ttq(ttq) => ttq.initial_scales(x).map(Value::from).to_vec(),
             Quantizer::SttnWeight(_) => {
-                // Apart by the threshold of ternary weight networks, so that small weights start at zero.
-                let apart = x.clone().abs().mean().reshape([1; D]) * SECOND;
-                vec![(x + apart).into()]
+                // Of the other sign where the weight is small, so that the two add up to zero there.
+                let threshold = (x.clone().abs().mean() * SMALL).reshape([1; D]).expand(x.dims());
+                let small = x.clone().abs().lower(threshold);
+                vec![x.clone().mask_where(small, -x).into()]
             }
             Quantizer::AbcActivation(abc) => {
                 // Thresholds spread over the clipped range: 1/2 - v from 0 to 1, scales that add up to one.
@@ -102,8 +102,8 @@ impl Quantizer {
     }
 }
 
-/// How far the second real weight of a soft-threshold ternary one starts from the first, in means of the magnitude.
-const SECOND: f32 = 1.4;
+/// Below how many means of the magnitude a soft-threshold ternary weight starts at zero: the threshold of ternary weight networks.
+const SMALL: f32 = 0.7;
 
 fn full(value: f32, device: &Device) -> Value {
     Tensor::<1>::full([1], value, device).into()

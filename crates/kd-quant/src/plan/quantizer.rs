@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::uniform::Uniform;
 use crate::binary::{
-    AbcNet, BinaryConnect, SibnnActivation, SignActivation, SttnActivation, SttnWeight, Xnor,
+    AbcNet, BinaryConnect, SibnnActivation, SignActivation, SignGradient, SttnActivation, SttnWeight, Xnor,
 };
 use crate::error::in_range;
+use crate::observer::{RangeMethod, Symmetry};
 use crate::power::PowerOfTwo;
 use crate::sharing::KMeans;
 use crate::ternary::{Ttq, Twn};
-use crate::{DorefaActivation, DorefaGradient, DorefaWeight, Grid, Lsq, Pact, QuantError};
+use crate::{DorefaActivation, DorefaGradient, DorefaWeight, Granularity, Grid, Lsq, Pact, QuantError};
 
 /// A method with its settings. In a file, `method` names it.
 ///
@@ -220,6 +221,22 @@ impl Quantizer {
             || matches!(self, Quantizer::Twn(twn) if !twn.scaled)
     }
 
+    /// Whether zero is among its values: pruned weights then stay pruned.
+    pub fn has_zero(&self) -> bool {
+        use Quantizer::{AbcWeight, BinaryConnect, DorefaWeight, Sign, SttnWeight, Xnor};
+        !matches!(self, BinaryConnect(_) | Xnor(_) | Sign(_) | AbcWeight(_) | DorefaWeight(_) | SttnWeight(_))
+    }
+
+    /// Which elements share a scale; methods with one way only say tensor.
+    pub(super) fn granularity(&self) -> Granularity {
+        match self {
+            Quantizer::Uniform(uniform) => uniform.granularity,
+            Quantizer::Lsq(lsq) => lsq.granularity,
+            Quantizer::Twn(twn) => twn.granularity,
+            _ => Granularity::Tensor,
+        }
+    }
+
     /// Bits that a packed value takes.
     pub fn bits(&self) -> u32 {
         match self {
@@ -272,6 +289,28 @@ impl Quantizer {
             Quantizer::Adder(Adder { eta }) => {
                 in_range("eta", eta, *eta > 0.0 && eta.is_finite(), "positive and finite")
             }
+            Quantizer::Twn(Twn { threshold, clip, .. }) => {
+                in_range(
+                    "threshold",
+                    threshold,
+                    *threshold >= 0.0 && threshold.is_finite(),
+                    "finite, and 0 or more",
+                )?;
+                let clip = clip.unwrap_or(1.0);
+                in_range("clip", clip, clip > 0.0, "positive")
+            }
+            Quantizer::Ttq(Ttq { threshold, .. }) => {
+                in_range("threshold", threshold, (0.0..1.0).contains(threshold), "from 0 to below 1")
+            }
+            Quantizer::Sibnn(SibnnActivation { low, high, .. }) => in_range(
+                "low",
+                low,
+                low < high && low.is_finite() && high.is_finite(),
+                format!("below `high`, {high}"),
+            ),
+            Quantizer::Sign(SignActivation { gradient: SignGradient::Clipped { clip, .. }, .. }) => {
+                in_range("clip", clip, *clip > 0.0, "positive")
+            }
             _ => Ok(()),
         }
     }
@@ -285,11 +324,23 @@ impl Quantizer {
             |grid: Grid| if negative { Grid::signed(grid.bits()) } else { Grid::unsigned(grid.bits()) };
         Ok(match self {
             Quantizer::Lsq(lsq) => Quantizer::Lsq(Lsq { grid: grid(lsq.grid)?, ..*lsq }),
-            Quantizer::Uniform(uniform) if uniform.symmetry == crate::observer::Symmetry::Symmetric => {
+            Quantizer::Uniform(uniform) if uniform.symmetry == Symmetry::Symmetric => {
                 Quantizer::Uniform(Uniform { grid: grid(uniform.grid)?, ..*uniform })
             }
             other => other.clone(),
         })
+    }
+}
+
+/// How a range is found, in a word.
+fn word(range: &RangeMethod) -> &'static str {
+    match range {
+        RangeMethod::MinMax {} => "min-max",
+        RangeMethod::MovingAverage { .. } => "moving average",
+        RangeMethod::Percentile { .. } => "percentile",
+        RangeMethod::Histogram { .. } => "histogram",
+        RangeMethod::Entropy { .. } => "entropy",
+        RangeMethod::LeastError { .. } => "least error",
     }
 }
 
@@ -301,13 +352,14 @@ impl fmt::Display for Quantizer {
             Quantizer::Uniform(uniform) => write!(f, ", {}..{}", uniform.grid.min(), uniform.grid.max())?,
             _ => {}
         }
-        match self {
-            Quantizer::Lsq(Lsq { granularity, .. }) | Quantizer::Uniform(Uniform { granularity, .. })
-                if *granularity != crate::Granularity::Tensor =>
-            {
-                write!(f, ", per {granularity}")
-            }
-            _ => Ok(()),
+        match self.granularity() {
+            Granularity::Tensor => {}
+            granularity => write!(f, ", per {granularity}")?,
         }
+        if let Quantizer::Uniform(uniform) = self {
+            let symmetric = if uniform.symmetry == Symmetry::Symmetric { "symmetric" } else { "affine" };
+            write!(f, ", {symmetric}, {}", word(&uniform.range))?;
+        }
+        Ok(())
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn network() -> Graph {
 }
 
 /// Two convolutions whose results are added.
-fn residual() -> Graph {
+pub(super) fn residual() -> Graph {
     let mut graph = Graph::new();
     let x = graph.input("input", TensorType::float(Shape::batched([2, 4, 4]))).unwrap();
     let conv =
@@ -291,6 +291,124 @@ fn an_adder_network_computes_with_adder_layers_and_normalises_behind_them() {
     assert!(matches!(graph.node(graph.find("conv1").unwrap()).unwrap().op(), Op::Conv(_)));
 }
 
+/// The network with a third of `fc1.weight` masked, the first of every column among it, and the mask.
+fn masked() -> (Graph, Vec<f32>) {
+    let mut graph = network();
+    let keep: Vec<f32> = (0..480).map(|i| if i < 5 || i % 3 == 0 { 0.0 } else { 1.0 }).collect();
+    graph
+        .edit(|edit| {
+            let weight = edit.graph().find("fc1.weight")?;
+            // What is masked is far larger than what is kept.
+            let mut values: Vec<f32> = edit.graph().value(weight).unwrap().iter::<f32>().collect();
+            values.iter_mut().zip(&keep).filter(|(_, keep)| **keep == 0.0).for_each(|(v, _)| *v *= 100.0);
+            edit.set_value(weight, TensorData::new(values, [96, 5]))?;
+            let mask = TensorData::new(keep.clone(), [96, 5]);
+            let mask = edit.add_parameter("fc1.weight_mask", Role::Buffer, mask)?;
+            edit.insert_after(weight, "fc1.weight_masked", Op::Binary(Binary::Mul), &[weight, mask])
+        })
+        .unwrap();
+    (graph, keep)
+}
+
+/// The greatest magnitude of what is kept in every column of `fc1.weight`.
+fn kept_extremes(graph: &Graph, keep: &[f32]) -> Vec<f32> {
+    let weight: Vec<f32> = graph.value(graph.find("fc1.weight").unwrap()).unwrap().iter::<f32>().collect();
+    let product: Vec<f32> = weight.iter().zip(keep).map(|(w, k)| (w * k).abs()).collect();
+    (0..5).map(|column| product.iter().skip(column).step_by(5).fold(0.0, |a: f32, &b| a.max(b))).collect()
+}
+
+#[test]
+fn scales_start_and_are_observed_from_what_a_mask_leaves() {
+    use kd_train::{Hook, Learner};
+    let (graph, keep) = masked();
+    let wanted = kept_extremes(&graph, &keep);
+    let settings = PlanSettings { activations: None, ..PlanSettings::int8().unwrap() };
+    let quantised = QuantPlan::new(&graph, &settings).unwrap().apply(&graph).unwrap();
+    let scales = |values: Vec<f32>| values.iter().map(|scale| scale * 127.0).collect::<Vec<_>>();
+    let near = |got: Vec<f32>| got.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-5 * b);
+    let start = quantised.value(quantised.find("fc1.weight_scale").unwrap()).unwrap();
+    assert!(near(scales(start.iter::<f32>().collect())), "{start:?} {wanted:?}");
+
+    let (mut hook, kernels) = QuantHook::new(&quantised).unwrap();
+    let device = Device::flex().autodiff();
+    let student = GraphModule::with_kernels(quantised, &device, &kernels).unwrap();
+    let learner = Learner { student, adapters: kd_core::Params::default() };
+    let time = kd_core::Time { step: 1, epoch: 0, total_steps: 2 };
+    let student = hook.after_step(time, learner).unwrap().student;
+    assert!(near(scales(values(&student.weight("fc1.weight_scale").unwrap()))));
+}
+
+#[test]
+fn clusters_are_fitted_to_what_a_mask_leaves() {
+    let (graph, keep) = masked();
+    let greatest = kept_extremes(&graph, &keep).into_iter().fold(0.0, f32::max);
+    let settings = PlanSettings::shared(3).unwrap();
+    let shared = QuantPlan::new(&graph, &settings).unwrap().apply(&graph).unwrap();
+    let centroids = shared.value(shared.find("fc1.weight_centroids").unwrap()).unwrap();
+    assert!(centroids.iter::<f32>().all(|centroid| centroid.abs() <= greatest), "{centroids:?}");
+}
+
+#[test]
+fn a_masked_weight_is_refused_to_methods_without_a_zero() {
+    let (graph, _) = masked();
+    for settings in
+        [PlanSettings::bwn(), PlanSettings::binary_connect(), PlanSettings::dorefa(2, 2, None).unwrap()]
+    {
+        let plan = QuantPlan::new(&graph, &PlanSettings { ends: Ends::Same, ..settings }).unwrap();
+        let error = plan.apply(&graph).unwrap_err().to_string();
+        assert!(error.contains("`fc1.weight` is masked") && error.contains("no zero"), "{error}");
+    }
+}
+
+#[test]
+fn weights_and_activations_that_can_not_be_quantised_are_named() {
+    for (value, words) in [(f32::NAN, "holds NaN at index 0"), (0.5, "is constant, 0.5 everywhere")] {
+        for (name, settings) in every().into_iter().chain(sharing()) {
+            let mut graph = network();
+            let settings = PlanSettings { ends: Ends::Same, ..settings };
+            let plan = QuantPlan::new(&graph, &settings).unwrap();
+            let wrong = TensorData::new(vec![value; 480], [96, 5]);
+            graph.edit(|edit| edit.set_value(edit.graph().find("fc1.weight")?, wrong)).unwrap();
+            let error = plan.apply(&graph).unwrap_err().to_string();
+            assert!(error.contains("`fc1.weight`") && error.contains(words), "{name}: {error}");
+        }
+    }
+    for settings in [PlanSettings::lsq(4).unwrap(), PlanSettings::int8().unwrap()] {
+        let float = network();
+        let mut graph = QuantPlan::new(&float, &settings).unwrap().apply(&float).unwrap();
+        for (value, words) in [(0.0, "is constant"), (f32::INFINITY, "inf")] {
+            let x = Tensor::<4>::full([2, 1, 8, 8], value, &Device::flex());
+            let error = initialise(&mut graph, &Device::flex(), [vec![x.into()]]).unwrap_err().to_string();
+            assert!(error.contains("`input`") && error.contains(words), "{error}");
+        }
+    }
+}
+
+#[test]
+fn entries_that_are_no_activations_or_have_several_scales_are_refused() {
+    let graph = network();
+    let plan = QuantPlan::new(&graph, &PlanSettings::int8().unwrap()).unwrap();
+    let mut other = plan.clone();
+    let point = other.activations["pool"].clone();
+    other.activations.insert("conv1.weight".into(), point);
+    assert!(other.apply(&graph).unwrap_err().to_string().contains("is no activation"));
+    let mut other = plan;
+    if let Some(Point { quantizer: Quantizer::Uniform(uniform), .. }) = other.activations.get_mut("pool") {
+        uniform.granularity = crate::Granularity::Channel { axis: 1 };
+    }
+    assert!(other.apply(&graph).unwrap_err().to_string().contains("an activation has one scale"));
+}
+
+#[test]
+fn a_soft_threshold_ternary_weight_starts_at_zero_where_it_is_small() {
+    let w = Tensor::<2>::from_floats([[1.0, -0.1, 0.2, -0.9]], &Device::flex());
+    let quantizer = PlanSettings::sttn().weights;
+    let second = quantizer.initial(w.clone()).unwrap();
+    // The mean magnitude is 0.55: two of four are below 0.385.
+    let y = values(&quantizer.quantize(w, &second).unwrap().into());
+    assert_eq!(y, [1.1, 0.0, 0.0, -1.1]);
+}
+
 #[test]
 fn pruned_weights_stay_zero_through_a_quantiser_that_has_a_zero() {
     let methods = [
@@ -301,16 +419,7 @@ fn pruned_weights_stay_zero_through_a_quantiser_that_has_a_zero() {
         PlanSettings::power_of_two(4).unwrap(),
     ];
     for settings in methods {
-        let mut graph = network();
-        let keep: Vec<f32> = (0..480).map(|i| (i % 3) as f32).map(|v| v.min(1.0)).collect();
-        graph
-            .edit(|edit| {
-                let weight = edit.graph().find("fc1.weight")?;
-                let mask = TensorData::new(keep.clone(), [96, 5]);
-                let mask = edit.add_parameter("fc1.weight_mask", Role::Buffer, mask)?;
-                edit.insert_after(weight, "fc1.weight_masked", Op::Binary(Binary::Mul), &[weight, mask])
-            })
-            .unwrap();
+        let (graph, keep) = masked();
         let plan = QuantPlan::new(&graph, &settings).unwrap();
         let mut graph = plan.apply(&graph).unwrap();
         initialise(&mut graph, &Device::flex(), [batch(2)]).unwrap();
@@ -352,7 +461,9 @@ fn the_gradient_of_a_linear_weight_is_the_methods_with_output_channels_in_front(
         let ours: Tensor<2> = module.weight("fc.weight").unwrap().float().unwrap();
         let ours = ours.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
 
-        let own = Tensor::<2>::from_data(w, &device).require_grad();
+        // As the method keeps its real weights.
+        let own = settings.weights.project(Tensor::<2>::from_data(w, &device).transpose());
+        let own = own.transpose().detach().require_grad();
         let sites = sites(&graph).unwrap();
         let paths = sites[0].parameters.iter().map(|id| graph.node(*id).unwrap().name());
         let parameters: Vec<_> = paths.map(|path| module.weight(path).unwrap()).collect();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::observer::{AnyObserver, Observer, Parameters, RangeMethod, Symmetry};
-use crate::{Affine, Granularity, Grid, QuantError};
+use crate::{Affine, Bound, Granularity, Grid, QuantError};
 
 /// [`Affine`] with a scale and zero point that follow from an observed range.
 ///
@@ -13,6 +13,7 @@ use crate::{Affine, Granularity, Grid, QuantError};
 /// | `granularity` | tensor | which elements share a scale; activations have one |
 /// | `symmetry` | affine | whether the zero point is fixed |
 /// | `range` | min-max | how the range is chosen |
+/// | `bound` | inclusive | whether the gradient passes at a code at the grid's end: it is representable |
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uniform {
@@ -27,6 +28,13 @@ pub struct Uniform {
     /// How the range is chosen.
     #[serde(default)]
     pub range: RangeMethod,
+    /// Whether the gradient passes at a code at the grid's end.
+    #[serde(default = "inclusive")]
+    pub bound: Bound,
+}
+
+fn inclusive() -> Bound {
+    Bound::Inclusive
 }
 
 impl Uniform {
@@ -40,6 +48,7 @@ impl Uniform {
             granularity: Granularity::Channel { axis: 0 },
             symmetry: Symmetry::Symmetric,
             range: RangeMethod::MinMax {},
+            bound: inclusive(),
         })
     }
 
@@ -53,12 +62,13 @@ impl Uniform {
             granularity: Granularity::Tensor,
             symmetry: Symmetry::Affine,
             range: RangeMethod::MovingAverage { constant: 0.01 },
+            bound: inclusive(),
         })
     }
 
     /// The quantiser behind.
     pub fn affine(&self) -> Affine {
-        Affine { granularity: self.granularity, ..Affine::new(self.grid) }
+        Affine { granularity: self.granularity, bound: self.bound, ..Affine::new(self.grid) }
     }
 
     /// An observer that has seen nothing.
@@ -66,7 +76,7 @@ impl Uniform {
     /// # Errors
     /// [`QuantError::Setting`] for what the observer refuses, and for blocks where it has but one range.
     pub fn observer(&self) -> Result<AnyObserver, QuantError> {
-        self.range.observer(self.grid, self.granularity)
+        self.range.observer(self.grid, self.granularity, self.symmetry)
     }
 
     /// Scale and zero point of what an observer saw.

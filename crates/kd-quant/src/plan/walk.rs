@@ -30,7 +30,9 @@ pub(super) fn network(graph: &Graph) -> Result<BTreeMap<String, Vec<usize>>, Qua
 pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>, QuantError> {
     let mut layers = Vec::new();
     for (node, of) in graph.nodes() {
-        let (Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear) = of.op() else { continue };
+        if !is_layer(of.op()) {
+            continue;
+        }
         let [x, weight, ..] = of.inputs() else { continue };
         let Some(parameter) = parameter_behind(graph, *weight)? else { continue };
         layers.push(Layer {
@@ -43,14 +45,22 @@ pub(super) fn layers(graph: &Graph) -> Result<Vec<Layer>, QuantError> {
     Ok(layers)
 }
 
+/// Whether an operation multiplies an input with a weight.
+pub(super) fn is_layer(op: &Op) -> bool {
+    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear)
+}
+
+/// Whether an operation moves numbers about and makes none.
+pub(super) fn moves(op: &Op) -> bool {
+    matches!(op, Op::Reshape { .. } | Op::Permute { .. } | Op::Slice { .. } | Op::Pad { .. })
+}
+
 /// The node that makes a tensor's numbers: moving them about makes none.
 pub(super) fn source(graph: &Graph, mut id: NodeId) -> Result<NodeId, GraphError> {
     loop {
         let node = graph.node(id)?;
-        let moves =
-            matches!(node.op(), Op::Reshape { .. } | Op::Permute { .. } | Op::Slice { .. } | Op::Pad { .. });
         match node.inputs().first() {
-            Some(&first) if moves => id = first,
+            Some(&first) if moves(node.op()) => id = first,
             _ => return Ok(id),
         }
     }

@@ -34,6 +34,16 @@ impl Distribution {
 /// Analytical clipping: $\alpha$ is a fixed multiple of the distribution's scale.
 ///
 /// Banner et al., *Post Training 4-bit Quantization of Convolutional Networks for Rapid-Deployment*, NeurIPS 2019.
+///
+/// ```
+/// use kd_quant::post::{Aciq, Distribution};
+///
+/// // Ten values around zero and one far from all others, which four bits are better without.
+/// let values = [-1.0, 1.0, -2.0, 2.0, -1.0, 1.0, -2.0, 2.0, -1.0, 1.0, 60.0];
+/// let ranges = Aciq { bits: 4, distribution: Distribution::Laplace }.symmetric(&values)?;
+/// assert!(ranges.max[0] < 60.0 && ranges.min[0] == -ranges.max[0]);
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Aciq {

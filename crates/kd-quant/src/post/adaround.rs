@@ -8,19 +8,37 @@ use crate::affine::column;
 use crate::error::in_range;
 use crate::{Granularity, Grid, QuantError};
 
-/// How far the rectified sigmoid is stretched beyond 0 and 1.
-const STRETCH: f64 = 0.1;
-
 /// Adaptive rounding.
 ///
 /// $$ \tilde w = s\,\Big(\mathrm{clamp}\big(\lfloor w/s \rfloor + h(V) + z, q_{\min}, q_{\max}\big) - z\Big), \qquad
-///    h(V) = \mathrm{clamp}(1.2\,\sigma(V) - 0.1, 0, 1) $$
+///    h(V) = \mathrm{clamp}((\zeta - \gamma)\,\sigma(V) + \gamma, 0, 1) $$
 ///
 /// $V$ starts where $h$ is the fraction of $w/s$, that is with the weights as they are, and is learned to reproduce the layer's output while
 /// [`Regulariser`] drives $h$ to 0 or 1. [`harden`](Self::harden) then takes $V \ge 0$ for up.
 ///
+/// | Setting | Default | Range | Purpose |
+/// |---|---|---|---|
+/// | `grid` | | | the codes |
+/// | `granularity` | tensor | | which weights share a scale |
+/// | `gamma` | -0.1 | below 0 | where the stretched sigmoid begins |
+/// | `zeta` | 1.1 | above 1 | where it ends: beyond 0 and 1, so that $h$ reaches both |
+///
 /// Nagel et al., *Up or Down? Adaptive Rounding for Post-Training Quantization*, ICML 2020.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use kd_quant::{Grid, post::AdaRound};
+///
+/// let device = Device::flex();
+/// let rule = AdaRound::new(Grid::signed(4)?);
+/// let (w, scale) = (Tensor::<1>::from_floats([0.3, -0.9], &device), Tensor::<1>::from_floats([0.5], &device));
+/// // Down to code 0, up to code -1: not the nearest, but what a layer's output may ask for.
+/// let v = Tensor::from_floats([-2.0, 2.0], &device);
+/// let y = rule.harden(w, v, scale, Tensor::zeros([1], &device))?;
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![0.0, -0.5]));
+/// # Ok::<(), kd_quant::QuantError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdaRound {
     /// The codes.
@@ -28,25 +46,54 @@ pub struct AdaRound {
     /// Which weights share a scale.
     #[serde(default)]
     pub granularity: Granularity,
+    /// $\gamma$, where the stretched sigmoid begins.
+    #[serde(default = "gamma")]
+    pub gamma: f64,
+    /// $\zeta$, where it ends.
+    #[serde(default = "zeta")]
+    pub zeta: f64,
+}
+
+fn gamma() -> f64 {
+    -0.1
+}
+
+fn zeta() -> f64 {
+    1.1
 }
 
 impl AdaRound {
-    /// $h(V)$, on the tape.
-    pub fn rounding<const D: usize>(&self, v: Tensor<D>) -> Tensor<D> {
-        (sigmoid(v) * (1.0 + 2.0 * STRETCH) - STRETCH).clamp(0.0, 1.0)
+    /// One scale, and the paper's stretch.
+    pub fn new(grid: Grid) -> Self {
+        Self { grid, granularity: Granularity::Tensor, gamma: gamma(), zeta: zeta() }
     }
 
-    /// Where $V$ starts: $-\ln(1.2/(f + 0.1) - 1)$ with $f$ the fraction of $w/s$. `scale` is `[blocks]`.
+    /// Checks every value.
     ///
     /// # Errors
-    /// As [`Granularity::blocks`]; [`QuantError::Length`] for scales that are not one per block.
+    /// [`QuantError::Setting`].
+    pub fn validate(&self) -> Result<(), QuantError> {
+        in_range("gamma", self.gamma, self.gamma < 0.0 && self.gamma.is_finite(), "below 0")?;
+        in_range("zeta", self.zeta, self.zeta > 1.0 && self.zeta.is_finite(), "above 1")
+    }
+
+    /// $h(V)$, on the tape.
+    pub fn rounding<const D: usize>(&self, v: Tensor<D>) -> Tensor<D> {
+        (sigmoid(v) * (self.zeta - self.gamma) + self.gamma).clamp(0.0, 1.0)
+    }
+
+    /// Where $V$ starts: $-\ln((\zeta - \gamma)/(f - \gamma) - 1)$ with $f$ the fraction of $w/s$. `scale` is `[blocks]`.
+    ///
+    /// # Errors
+    /// As [`Granularity::blocks`] and [`validate`](Self::validate); [`QuantError::Length`] for scales that are not one per block.
     pub fn initial<const D: usize>(&self, w: Tensor<D>, scale: Tensor<1>) -> Result<Tensor<D>, QuantError> {
+        self.validate()?;
         let shape = w.dims();
         let rows = self.granularity.split(w.detach())?;
         let [blocks, _] = rows.dims();
         let ratio = rows / column("the scale", scale, blocks)?;
         let fraction = ratio.clone() - ratio.floor();
-        let odds = (fraction + STRETCH).recip() * (1.0 + 2.0 * STRETCH) - 1.0;
+        let odds = (fraction - self.gamma).recip() * (self.zeta - self.gamma) - 1.0;
         Ok(self.granularity.join(odds.log().neg(), shape))
     }
 
@@ -58,6 +105,7 @@ impl AdaRound {
         scale: Tensor<1>,
         zero_point: Tensor<1>,
     ) -> Result<Tensor<D>, QuantError> {
+        self.validate()?;
         let shape = w.dims();
         if h.dims() != shape {
             let (got, wanted) = (h.dims().to_vec(), format!("the weight's, {shape:?},"));
@@ -152,5 +200,42 @@ impl Regulariser {
         }
         let distance = (rule.rounding(v) * 2.0 - 1.0).abs().powf_scalar(self.beta(step));
         Ok(Some((distance.neg() + 1.0).sum() * self.weight))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn directions_start_with_the_weights_as_they_are_whatever_the_stretch() {
+        let device = Device::flex();
+        let w = Tensor::<1>::from_floats([-0.8, 0.0, 0.13, 0.49, 0.5], &device);
+        let (scale, zero) = (Tensor::<1>::from_floats([0.25], &device), Tensor::<1>::zeros([1], &device));
+        for (gamma, zeta) in [(-0.1, 1.1), (-0.5, 1.01), (-0.01, 2.0)] {
+            let rule = AdaRound { gamma, zeta, ..AdaRound::new(Grid::signed(8).unwrap()) };
+            let v = rule.initial(w.clone(), scale.clone()).unwrap();
+            let soft = rule.soften(w.clone(), v, scale.clone(), zero.clone()).unwrap();
+            let off = (soft - w.clone()).abs().max().into_scalar::<f32>();
+            assert!(off < 1e-6, "{gamma} {zeta}: {off}");
+        }
+    }
+
+    #[test]
+    fn a_stretch_that_does_not_reach_zero_and_one_is_refused() {
+        let grid = Grid::signed(4).unwrap();
+        let (w, scale) = (Tensor::<1>::zeros([2], &Device::flex()), Tensor::<1>::ones([1], &Device::flex()));
+        for (rule, key) in [
+            (AdaRound { gamma: 0.0, ..AdaRound::new(grid) }, "`gamma` is 0"),
+            (AdaRound { zeta: 1.0, ..AdaRound::new(grid) }, "`zeta` is 1"),
+            (AdaRound { zeta: f64::NAN, ..AdaRound::new(grid) }, "`zeta` is NaN"),
+        ] {
+            let error = rule.initial(w.clone(), scale.clone()).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        let text = r#"{"grid": {"min": -8, "max": 7}}"#;
+        assert_eq!(serde_json::from_str::<AdaRound>(text).unwrap(), AdaRound::new(grid));
     }
 }

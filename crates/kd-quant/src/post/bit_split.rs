@@ -8,14 +8,17 @@ use crate::grid::Bits;
 
 /// When the change of the scales counts as none.
 const CONVERGED: f64 = 1e-9;
-/// How often the planes are gone through at most.
-const SWEEPS: usize = 50;
 
 /// Bit-Split and stitching, in f64.
 ///
 /// A symmetric `b`-bit weight $\alpha q$ is a sum of $b - 1$ ternary planes, $\alpha \sum_t 2^{-t} B_t$ with $B_t \in \{-1, 0, 1\}$. Scale and planes are found
 /// in turn, each plane in closed form while the others stay; then, if inputs and outputs of the layer are at hand, by coordinate descent on the output's
 /// error ([`reconstruct`](Self::reconstruct)).
+///
+/// | Setting | Default | Purpose |
+/// |---|---|---|
+/// | `bits` | | $b$, from 2 to 8 |
+/// | `sweeps` | 50 | how often scale and planes are gone through at most; they end earlier when no scale changes. 0 keeps the codes of [`fixed_point_weights`] |
 ///
 /// Wang et al., *Towards Accurate Post-training Network Quantization via Bit-Split and Stitching*, ICML 2020.
 ///
@@ -31,6 +34,12 @@ const SWEEPS: usize = 50;
 #[serde(deny_unknown_fields)]
 pub struct BitSplit {
     bits: Bits<2>,
+    #[serde(default = "sweeps")]
+    sweeps: usize,
+}
+
+fn sweeps() -> usize {
+    50
 }
 
 /// Rows of weights as a scale and planes.
@@ -121,7 +130,12 @@ impl BitSplit {
     /// # Errors
     /// [`QuantError::Setting`] unless `bits` is from 2 to 8.
     pub fn new(bits: u32) -> Result<Self, QuantError> {
-        Ok(Self { bits: bits.try_into()? })
+        Ok(Self { bits: bits.try_into()?, sweeps: sweeps() })
+    }
+
+    /// With another greatest number of sweeps.
+    pub fn with_sweeps(self, sweeps: usize) -> Self {
+        Self { sweeps, ..self }
     }
 
     /// Integer codes as planes, most significant first; each plane's elements have the code's sign.
@@ -142,7 +156,7 @@ impl BitSplit {
         let stretch = 2.0_f64.powi(self.bits.get() as i32 - 2);
         let mut weight =
             SplitWeight { scale: scales.iter().map(|s| s * stretch).collect(), planes: self.split(&codes) };
-        for _ in 0..SWEEPS {
+        for _ in 0..self.sweeps {
             let sums = weight.sums();
             let fit = |((w, sum), &before): ((&Vec<f64>, &Vec<f64>), &f64)| fitted(w, sum, before);
             let next: Vec<f64> = rows.iter().zip(&sums).zip(&weight.scale).map(fit).collect();
@@ -243,5 +257,37 @@ fn refine(weight: &mut SplitWeight, j: usize, gram: &[Vec<f64>], correlation: &[
             weight.planes[t][j][n] =
                 if pull.abs() < step * gram[n][n] || pull == 0.0 { 0.0 } else { -pull.signum() };
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The squared error of the quantised rows.
+    fn error(rows: &[Vec<f64>], weight: &SplitWeight) -> f64 {
+        rows.iter().zip(weight.values()).map(|(w, q)| change(w, &q).powi(2)).sum()
+    }
+
+    #[test]
+    fn without_sweeps_the_codes_stay_and_sweeps_bring_them_nearer() {
+        let rows: Vec<Vec<f64>> =
+            (0..6).map(|r| (0..40).map(|i| f64::from((i * i + 7 * r) % 31) / 10.0 - 1.3).collect()).collect();
+        let (codes, scales) = fixed_point_weights(&rows, 3).unwrap();
+        let rule = BitSplit::new(3).unwrap();
+        let none = rule.with_sweeps(0).quantize(&rows).unwrap();
+        assert_eq!(none.planes, rule.split(&codes));
+        assert_eq!(none.scale, scales.iter().map(|s| s * 2.0).collect::<Vec<_>>());
+        let found = [0, 1, 50].map(|sweeps| error(&rows, &rule.with_sweeps(sweeps).quantize(&rows).unwrap()));
+        assert!(found[0] >= found[1] && found[1] >= found[2], "{found:?}");
+    }
+
+    #[test]
+    fn sweeps_are_a_setting_with_a_default() {
+        let rule: BitSplit = serde_json::from_str(r#"{"bits": 4}"#).unwrap();
+        assert_eq!(rule, BitSplit::new(4).unwrap());
+        let rule: BitSplit = serde_json::from_str(r#"{"bits": 4, "sweeps": 3}"#).unwrap();
+        assert_eq!(rule, BitSplit::new(4).unwrap().with_sweeps(3));
     }
 }

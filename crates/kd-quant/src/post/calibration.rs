@@ -8,7 +8,7 @@ use kd_train::HostBatch;
 use super::Moments;
 use crate::QuantError;
 use crate::observer::Ranges;
-use crate::plan::{Quantizer, initialise, sites};
+use crate::plan::{Quantizer, initialise, refuse_constant, sites};
 use std::collections::BTreeMap;
 
 /// Examples, or the network's own statistics.
@@ -63,20 +63,10 @@ pub(super) fn set_ranges(
     device: &Device,
 ) -> Result<(), QuantError> {
     match calibration {
-        Calibration::Batches([]) => return Err(EMPTY),
-        Calibration::Batches(batches) => initialise(graph, device, batches.iter().cloned())?,
-        Calibration::Statistics => set_from_moments(graph, moments)?,
+        Calibration::Batches([]) => Err(EMPTY),
+        Calibration::Batches(batches) => initialise(graph, device, batches.iter().cloned()),
+        Calibration::Statistics => set_from_moments(graph, moments),
     }
-    for site in sites(graph)?.iter().filter(|site| site.weight.is_none()) {
-        let Some(&scale) = site.parameters.first() else { continue };
-        let least = |value: f32| value <= crate::LEAST_STEP;
-        if graph.value(scale).is_some_and(|value| value.iter::<f32>().all(least)) {
-            let name = graph.node(site.source)?.name().to_owned();
-            let why = "is constant: zero on the whole calibration set, so that it has no range; use other examples, or leave it out of the plan";
-            return Err(QuantError::Plan { name, why: why.to_owned() });
-        }
-    }
-    Ok(())
 }
 
 fn set_from_moments(graph: &mut Graph, moments: &BTreeMap<String, Moments>) -> Result<(), QuantError> {
@@ -101,6 +91,7 @@ fn set_from_moments(graph: &mut Graph, moments: &BTreeMap<String, Moments>) -> R
         };
         let Some(range) = ranges.get(&site.point) else { continue };
         let found = range.parameters(uniform.grid, uniform.symmetry)?;
+        refuse_constant(graph.node(site.source)?.name(), &found.scale)?;
         values.push((scale, found.scale));
         values.push((zero_point, found.zero_point.into_iter().map(|code| code as f32).collect()));
     }

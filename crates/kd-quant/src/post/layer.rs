@@ -137,23 +137,6 @@ impl Layer {
     }
 }
 
-/// Refuses a weight to which no scale can be fitted.
-///
-/// # Errors
-/// [`QuantError::Plan`] for one that is not finite, or the same everywhere.
-pub(super) fn check_weight(path: &str, values: &[f32]) -> Result<(), QuantError> {
-    let wrong = |why: String| Err(QuantError::Plan { name: path.to_owned(), why });
-    if let Some((index, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-        return wrong(format!("holds {value} at index {index}: every value must be finite"));
-    }
-    match values {
-        [first, rest @ ..] if !rest.is_empty() && rest.iter().all(|value| value == first) => wrong(format!(
-            "is constant, {first} everywhere: there is nothing to quantise; leave it out of the plan"
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Signal to noise in decibel.
 pub(super) fn sqnr(signal: &[f32], noisy: &[f32]) -> Result<f64, QuantError> {
     let device = host();

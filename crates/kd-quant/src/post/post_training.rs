@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::beside::{Beside, add_to_bias, result, shift_without_data, up_to};
 use super::calibration::{EMPTY, set_ranges, size};
-use super::layer::{Layer, check_weight, layers, sqnr};
+use super::layer::{Layer, layers, sqnr};
 use super::pairs::host;
 use super::patches::{Geometry, Patches};
 use super::reconstruct::{Rows, bit_split};
@@ -197,12 +197,6 @@ impl PostTraining {
     ) -> Result<(Graph, PostReport), QuantError> {
         self.validate()?;
         let device = device.clone().without_autodiff();
-        for path in plan.weights.keys() {
-            // Of a name that is not there the plan says more.
-            if let Some(value) = prepared.graph.find(path).ok().and_then(|id| prepared.graph.value(id)) {
-                check_weight(path, &value.iter::<f32>().collect::<Vec<_>>())?;
-            }
-        }
         let mut quantised = plan.apply(&prepared.graph)?;
         let layers = layers(&quantised)?;
         // Before any time is spent.

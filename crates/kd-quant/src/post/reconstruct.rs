@@ -111,7 +111,7 @@ impl AdaRoundFit {
     /// Rounded rows of weights `[channels, width]`, on the grid of the scales; zeros stay zero.
     pub(super) fn fit(&self, rows: Rows, patches: &Patches, device: &Device) -> Result<Vec<f32>, QuantError> {
         let device = device.clone().autodiff();
-        let rule = AdaRound { grid: rows.grid, granularity: rows.granularity };
+        let rule = AdaRound { granularity: rows.granularity, ..AdaRound::new(rows.grid) };
         let shape = [patches.channels, patches.width];
         let w: Tensor<2> = tensor(rows.weights.to_vec(), shape, &device);
         let scale: Tensor<1> = tensor(rows.scale.to_vec(), [rows.scale.len()], &device);

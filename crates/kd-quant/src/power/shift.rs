@@ -15,8 +15,9 @@ fn power_of_two<const D: usize>(k: Tensor<D>) -> Tensor<D> {
 
 /// Weights $\mathrm{sign}(w)\,2^{\mathrm{round}(\log_2|w|)}$ (DeepShift-Q); zero stays zero.
 ///
-/// Rounding is in the log domain: between $2^k$ and $2^{k+1}$ the next power changes at $2^{k+1/2}$. The gradient goes to the real weights unchanged. After
-/// every step, [`project`](Self::project) brings magnitudes into $[2^{-(2^{b-1}-1)}, 1]$, which `b` bits with a sign can name.
+/// Rounding is in the log domain: between $2^k$ and $2^{k+1}$ the next power changes at $2^{k+1/2}$. The gradient goes to the real weights unchanged. When a
+/// plan is applied and after every step, [`project`](Self::project) brings magnitudes into $[2^{-(2^{b-1}-1)}, 1]$, which `b` bits with a sign can name. A
+/// zero, as pruned weights are, is one value more than those: a file has to say where they are.
 ///
 /// Elhoushi et al., *DeepShift: Towards Multiplication-Less Neural Networks*, 2019.
 ///

@@ -11,7 +11,8 @@ use crate::QuantError;
 pub(super) const LINEAR: &str = "share.hashed-linear";
 /// The operation that makes a whole weight.
 pub(super) const WEIGHT: &str = "share.hashed-weight";
-const BUCKETS: &str = "_buckets";
+/// What the path of the buckets ends with.
+pub(super) const BUCKETS: &str = "_buckets";
 
 /// Replaces a linear layer's weight by `parameters` buckets, from which the layer takes its elements by a hash, tile by tile while it runs.
 ///

@@ -8,12 +8,14 @@ mod hashed;
 mod hashed_layer;
 mod kmeans;
 mod shared;
+mod stored;
 
 pub use codebook::Codebook;
 pub use hashed::Hashed;
 pub use hashed_layer::{hash_linear, hash_weight};
 pub use kmeans::{Clusters, Initial, KMeans};
 pub use shared::{share_weights, unshare_weights};
+pub(crate) use stored::{Form, stored};
 
 use std::sync::Arc;
 

@@ -93,15 +93,9 @@ pub fn unshare_weights(graph: &mut Graph) -> Result<(), QuantError> {
             let ty = edit.graph().node(node)?.output().clone();
             let missing = || refused(&path, "codes and centroids are not parameters with a tensor");
             let read = |id: NodeId| edit.graph().value(id).cloned().ok_or_else(missing);
-            let (table, numbers) = (read(centroids)?, read(codes)?);
-            let table: Vec<f32> = table.iter::<f32>().collect();
-            let look_up = |code: i64| match usize::try_from(code) {
-                Ok(0) => Some(0.0),
-                Ok(code) => table.get(code - 1).copied(),
-                Err(_) => None,
-            };
+            let (numbers, table) = (read(codes)?, read(centroids)?);
+            let values = decode(&numbers, &table);
             let wrong = || refused(&path, "a code names no centroid");
-            let values: Option<Vec<f32>> = numbers.iter::<i64>().map(look_up).collect();
             let value = TensorData::new(values.ok_or_else(wrong)?, ty.shape.at(1));
             let weight = edit.add_parameter(&path, Role::Weight, value)?;
             edit.replace_uses(node, weight)?;
@@ -114,14 +108,26 @@ pub fn unshare_weights(graph: &mut Graph) -> Result<(), QuantError> {
     Ok(())
 }
 
-struct Shared {
-    path: String,
-    node: NodeId,
-    codes: NodeId,
-    centroids: NodeId,
+/// The numbers that codes stand for, unless one names no centroid.
+pub(super) fn decode(codes: &TensorData, centroids: &TensorData) -> Option<Vec<f32>> {
+    let table: Vec<f32> = centroids.iter::<f32>().collect();
+    let look_up = |code: i64| match usize::try_from(code) {
+        Ok(0) => Some(0.0),
+        Ok(code) => table.get(code - 1).copied(),
+        Err(_) => None,
+    };
+    codes.iter::<i64>().map(look_up).collect()
 }
 
-fn shared(graph: &Graph) -> Result<Vec<Shared>, GraphError> {
+/// A shared weight in a graph.
+pub(super) struct Shared {
+    pub path: String,
+    node: NodeId,
+    pub codes: NodeId,
+    pub centroids: NodeId,
+}
+
+pub(super) fn shared(graph: &Graph) -> Result<Vec<Shared>, GraphError> {
     let mut found = Vec::new();
     for (node, of) in graph.nodes() {
         let (Op::Custom { name, .. }, &[codes, centroids]) = (of.op(), of.inputs()) else { continue };

@@ -3,5 +3,5 @@
 mod ttq;
 mod twn;
 
-pub use ttq::{Edge, Ttq};
+pub use ttq::{Edge, InitialScales, Ttq};
 pub use twn::Twn;

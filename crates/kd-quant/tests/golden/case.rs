@@ -59,6 +59,26 @@ impl Case {
         self.param(key).and_then(Json::as_bool).ok_or_else(|| format!("params.{key} is no flag"))
     }
 
+    /// A hyper-parameter that recorders put in `params`, or at the end of the case's name: `larq_ste_sign_clip_1.25`.
+    pub fn setting(&self, key: &str, prefix: &str) -> Result<f64, Failure> {
+        let named = || self.name.strip_prefix(prefix)?.trim_start_matches('_').parse().ok();
+        let found = self.param(key).and_then(number).or_else(named);
+        found.ok_or_else(|| format!("neither params.{key} nor the name behind `{prefix}` is a number"))
+    }
+
+    /// The numbers at the end of the names of expected results that begin so, ascending: 1 and 100 of `B_sum_epoch1`, `B_sum_epoch100`.
+    pub fn numbered(&self, prefix: &str) -> Result<Vec<usize>, Failure> {
+        let names = self.expected.as_object().into_iter().flat_map(|results| results.keys());
+        let mut found: Vec<usize> =
+            names.filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect();
+        found.sort_unstable();
+        if found.is_empty() {
+            Err(format!("nothing is expected of `{prefix}` and a number"))
+        } else {
+            Ok(found)
+        }
+    }
+
     pub fn has(&self, input: &str) -> bool {
         self.inputs.get(input).is_some()
     }

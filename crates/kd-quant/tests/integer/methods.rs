@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use kd_models::InputShape;
 use kd_quant::integer::IntegerNetwork;
-use kd_quant::plan::PlanSettings;
+use kd_quant::plan::{Ends, PlanSettings, QuantPlan, Quantizer};
 
 use crate::nets::{batch, graph, quantised};
 
@@ -36,11 +36,39 @@ fn layers_that_the_plan_left_out_are_named() {
 }
 
 #[test]
-fn tables_of_levels_are_named() {
-    for settings in [PlanSettings::power_of_two(4).unwrap(), PlanSettings::abc_net(3, 3).unwrap()] {
+fn layers_whose_weights_are_a_table_of_levels_are_named_although_they_read_codes() {
+    let uneven = |method: &str| vec![format!("the levels of its weight ({method}) are not evenly spaced")];
+    let table = |by: &str| format!("the values of its weight are a table ({by})");
+    for (settings, reasons) in [
+        (PlanSettings::power_of_two(4).unwrap(), uneven("power-of-two")),
+        (PlanSettings::ttq(), uneven("ttq")),
+        (PlanSettings::abc_net(3, 3).unwrap(), uneven("abc-weight")),
+        (PlanSettings::apot(4).unwrap(), uneven("apot-weight")),
+        (PlanSettings::shared(3).unwrap(), vec![table("share.codebook")]),
+        // A hashed linear layer is one operation with its weight.
+        (
+            PlanSettings::hashed(4).unwrap(),
+            vec![table("share.hashed-weight"), "share.hashed-linear has no integer form".to_owned()],
+        ),
+    ] {
+        let codes = Quantizer::lsq_activation(8).unwrap();
+        let settings = PlanSettings { ends: Ends::Same, ..PlanSettings::new(settings.weights, Some(codes)) };
+        let layers = QuantPlan::new(&graph("lenet5-tenth", MNIST), &settings).unwrap().weights.len();
         let (float, _) = form(&settings);
-        assert!(!float.is_empty(), "{settings:?}");
+        let named = |line: &&String| reasons.iter().any(|reason| line.contains(reason));
+        let count = float.iter().filter(named).count();
+        assert!(layers > 2 && count == layers, "{reasons:?}: {count} of {layers} layers\n{float:#?}");
     }
+}
+
+#[test]
+fn activations_that_are_a_table_of_levels_are_named_and_layers_behind_read_no_codes() {
+    let (float, _) = form(&PlanSettings::abc_net(3, 3).unwrap());
+    let because = |reason: &str| float.iter().filter(|line| line.ends_with(reason)).count();
+    let tables = because("the levels of abc-activation are not evenly spaced");
+    // All layers but the first and the last, which the plan leaves out.
+    let layers = ["conv2", "fc1"].map(|name| format!("{name}: its input is not quantised"));
+    assert!(tables == layers.len() && layers.iter().all(|line| float.contains(line)), "{float:#?}");
 }
 
 #[test]

@@ -2,54 +2,19 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kd_graph::{Activation, Graph, NodeId, Op, Role, Shape, TensorType};
+use kd_quant::Grid;
 use kd_quant::integer::IntegerNetwork;
-use kd_quant::observer::{RangeMethod, Symmetry};
-use kd_quant::plan::{Point, QuantPlan, Quantizer, Uniform};
-use kd_quant::{Granularity, Grid};
+use kd_quant::plan::QuantPlan;
 
-use crate::nets::numbers;
+use crate::nets::{format, numbers, placed, point};
 
-fn uniform(grid: Grid) -> Quantizer {
-    Quantizer::Uniform(Uniform {
-        grid,
-        granularity: Granularity::Tensor,
-        symmetry: Symmetry::Symmetric,
-        range: RangeMethod::MinMax {},
-    })
-}
-
-/// A plan for these weights and activations, its scales set as given.
+/// A plan for these weights of 8 bits and these activations, their scales set as given, zero being the code of zero.
 fn applied(graph: &Graph, weights: &[(&str, f32)], activations: &[(&str, Grid, f32)]) -> Graph {
-    let mut plan = QuantPlan::default();
-    for (_, node) in graph.parameters() {
-        plan.network.insert(node.name().to_owned(), node.output().shape.at(1));
-    }
-    for (path, _) in weights {
-        plan.weights.insert((*path).to_owned(), uniform(Grid::signed(8).unwrap()));
-    }
-    for (name, grid, _) in activations {
-        plan.activations.insert((*name).to_owned(), Point { quantizer: uniform(*grid), group: None });
-    }
-    let mut quantised = plan.apply(graph).unwrap();
-    let set: Vec<(NodeId, NodeId, f32)> = weights
-        .iter()
-        .map(|(path, scale)| (format!("{path}_"), *scale))
-        .chain(activations.iter().map(|(name, _, scale)| (format!("{name}."), *scale)))
-        .map(|(name, scale)| {
-            let find = |end: &str| quantised.find(&format!("{name}{end}")).unwrap();
-            (find("scale"), find("zero_point"), scale)
-        })
-        .collect();
-    quantised
-        .edit(|edit| {
-            for (scale, zero, value) in set {
-                edit.set_value(scale, TensorData::from([value]))?;
-                edit.set_value(zero, TensorData::from([0.0_f32]))?;
-            }
-            Ok(())
-        })
-        .unwrap();
-    quantised
+    let weights: Vec<_> =
+        weights.iter().map(|(path, scale)| (*path, format(Grid::signed(8).unwrap(), *scale, 0))).collect();
+    let activations: Vec<_> =
+        activations.iter().map(|(name, grid, scale)| (*name, format(*grid, *scale, 0))).collect();
+    placed(graph, &weights, &activations)
 }
 
 fn linear(graph: &mut Graph, name: &str, x: NodeId, weight: [[f32; 2]; 2]) -> NodeId {
@@ -109,8 +74,7 @@ fn what_it_cannot_take_is_refused_in_words() {
 
     let mut plan = QuantPlan::default();
     plan.network.insert("a.weight".into(), vec![2, 2]);
-    let point = Point { quantizer: uniform(Grid::signed(8).unwrap()), group: None };
-    plan.activations.insert("x".into(), point);
+    plan.activations.insert("x".into(), point(Grid::signed(8).unwrap()));
     let error = IntegerNetwork::<Tensor<2>>::new(&plan.apply(&graph).unwrap(), &Device::flex()).unwrap_err();
     assert!(error.to_string().contains("`x.scale` is not initialised"), "{error}");
 }

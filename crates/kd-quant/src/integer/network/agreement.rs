@@ -5,6 +5,7 @@ use std::fmt;
 
 use comfy_table::{LineStyle, Table, presets};
 use kd_graph::{Graph, GraphModule, NodeId, Value};
+use serde::Serialize;
 
 use super::IntegerNetwork;
 use super::cell::{Cell, numbers};
@@ -13,7 +14,7 @@ use crate::plan::kernels;
 use crate::{QuantError, integer::Format};
 
 /// Codes that differ between the two forms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Differences {
     /// How many codes were compared.
     pub codes: u64,
@@ -55,7 +56,7 @@ impl Differences {
 ///
 /// A step fed with the integer form's own codes differs by one code at most: both round the same sum, which float arithmetic and the rounded bias move by
 /// less than a code. Through the whole network such differences add up.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Agreement {
     /// Name, differences of the step alone, differences through the network.
     pub points: Vec<(String, Differences, Differences)>,

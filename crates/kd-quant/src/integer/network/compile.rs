@@ -6,12 +6,14 @@ use burn::tensor::Device;
 use kd_graph::{Activation, Binary, Graph, Kernels, NodeId, Op, PadMode, Pool, PoolKind, Reduction, Value};
 
 use super::cell::numbers;
+use super::fuse::Tail;
 use super::single::Single;
 use super::step::{Product, Step, Work, uniform};
 use super::weights::Obstacle;
 use super::{FloatNode, IntegerSettings, Products};
 use crate::QuantError;
-use crate::integer::epilogue::Scales;
+use crate::integer::epilogue::{Scales, Target};
+use crate::integer::pool::mean_step;
 use crate::integer::{Format, PackedWeights, Window};
 use crate::plan::{Quantizer, Site, kernels, sites};
 
@@ -145,7 +147,7 @@ impl<'a> Compiling<'a> {
             return Ok(());
         }
         if let Some((kernel, window)) = self.mean(id)? {
-            let scales = uniform(format.codes.scale / (kernel[0] * kernel[1]) as f32);
+            let scales = uniform(mean_step(format.codes.scale, kernel));
             return self.fused(id, vec![source], scales, |_, epilogue| {
                 Ok(Work::SumPool { kernel, window, epilogue })
             });
@@ -297,10 +299,8 @@ impl<'a> Compiling<'a> {
         }
         let tail = self.tail(id, uniform(1.0))?;
         match tail.target {
-            Some(target) if tail.scales == uniform(1.0) && target.stairs.is_none() => {
-                self.fused(id, vec![a, b], uniform(1.0), |_, _| {
-                    Ok(Work::AddRescaled { to: target.format, least: target.least, most: target.most })
-                })
+            Some(Target { format: to, least, most, stairs: None }) if tail.scales == uniform(1.0) => {
+                self.merge(tail, vec![a, b], Work::AddRescaled { to, least, most })
             }
             _ => self.in_float(id, "its summands have different scales".to_owned()),
         }
@@ -330,7 +330,11 @@ impl<'a> Compiling<'a> {
     ) -> Result<(), QuantError> {
         let tail = self.tail(id, scales)?;
         let (bias, epilogue) = tail.scales.finish(tail.target, self.settings.requantization)?;
-        let work = work(bias, epilogue)?;
+        self.merge(tail, inputs, work(bias, epilogue)?)
+    }
+
+    /// A layer's step, and those of what only moves its codes about in front of the quantiser.
+    fn merge(&mut self, tail: Tail, inputs: Vec<NodeId>, work: Work) -> Result<(), QuantError> {
         self.merged.extend(tail.merged);
         let Some((quantiser, target)) = tail.quantiser.zip(tail.target) else {
             self.push(tail.end, inputs, work, None);

@@ -74,11 +74,13 @@ pub struct FloatNode {
 /// Convolutions and linear layers whose input and weight lie on evenly spaced levels sum up products of codes in i32. What follows them, up to the next
 /// quantiser, is merged into one requantisation $q = \mathrm{saturate}(\mathrm{round}(a\,m_c) + z)$: the bias (in the accumulator, if its step is fine
 /// enough to hold it, else in f32), a batch normalisation (in $m_c$ and the bias), rectifiers and clamps (bounds on $q$); poolings by maximum are taken of
-/// codes. Sums of codes of one scale and means are accumulators too; sums of different scales are brought together in f32, as
-/// [`add`](super::add). Reshapes, slices and zero padding move codes.
+/// codes. Sums of codes of one scale and means ([`average_pool2d`](super::average_pool2d)) are accumulators too; sums of different scales are brought
+/// together in f32 ([`add`](super::add)). Codes of one scale are concatenated as they are, which is why a plan gives what is concatenated one scale.
+/// Reshapes, slices and zero padding move codes.
 ///
 /// Everything else runs in float between codes, by the very operations of the training form, and is listed in [`float_nodes`](Self::float_nodes): layers
-/// that the plan left out, layers whose weights are a table of levels (TTQ, powers of two, ABC-Net, k-means), softmax, layer normalisation. Binary
+/// that the plan left out, layers whose weights are a table of levels (TTQ, powers of two, ABC-Net, k-means, HashedNets), means whose windows have other
+/// numbers of elements at the edge, concatenations of different scales, softmax, layer normalisation. Binary
 /// networks sum up products of $\pm 1$ in i32; scale, normalisation and sign (or a ternary activation) behind them are one comparison of the accumulator
 /// with a threshold of its channel, which gives what the same arithmetic in f32 gives, bit for bit. A normalisation behind a maximum is part of it if all
 /// its factors are positive.

@@ -7,8 +7,8 @@ use super::cell::{Cell, Codes, numbers};
 use super::single::Single;
 use crate::integer::epilogue::{Epilogue, Scales};
 use crate::integer::{
-    ConvCodes, Format, LinearCodes, PackedWeights, PoolCodes, Window, conv2d, dequantize, matmul, max_pool2d,
-    quantize, rescale, sum_pool2d,
+    ConvCodes, Format, LinearCodes, PackedWeights, PoolCodes, Window, add, conv2d, matmul, max_pool2d,
+    rescale, sum_pool2d,
 };
 
 /// One result.
@@ -181,11 +181,9 @@ impl Work {
             }
             Work::AddRescaled { to, least, most } => {
                 let (a, b) = pair(inputs)?;
-                let sum = |(x, y): (&i32, &i32)| {
-                    let sum = dequantize(*x, a.format.codes) + dequantize(*y, b.format.codes);
-                    quantize(sum, to.codes, to.grid).clamp(*least, *most)
-                };
-                let values = a.values.iter().zip(&b.values).map(sum).collect();
+                let (a_codes, b_codes) = ((&*a.values, a.format.codes), (&*b.values, b.format.codes));
+                let mut values = add(a_codes, b_codes, to.codes, to.grid).map_err(words)?;
+                values.iter_mut().for_each(|code| *code = (*code).clamp(*least, *most));
                 Cell::Codes(Codes { values, shape: a.shape.clone(), format: *to })
             }
             Work::MaxPool { kernel, window } => {

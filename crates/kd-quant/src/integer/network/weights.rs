@@ -1,7 +1,7 @@
 //! The integers of a quantised weight.
 
 use burn::tensor::Device;
-use kd_graph::{Graph, NodeId};
+use kd_graph::{Graph, NodeId, Op};
 
 use super::IntegerSettings;
 use super::cell::numbers;
@@ -24,7 +24,10 @@ impl Compiling<'_> {
     /// The integers of the weight that a layer reads.
     pub fn weight(&self, id: NodeId) -> Result<Result<IntegerWeight, Obstacle>, QuantError> {
         let (Some(site), Some(quantised)) = (self.sites.get(&id), self.constants.get(&id)) else {
-            return Ok(Err("its weight is not quantised".to_owned()));
+            return Ok(Err(match self.graph.node(id)?.op() {
+                Op::Custom { name, .. } => format!("the values of its weight are a table ({name})"),
+                _ => "its weight is not quantised".to_owned(),
+            }));
         };
         let Some((granularity, scale)) = self.scales(site)? else {
             let method = site.quantizer.method();
@@ -74,8 +77,6 @@ impl Compiling<'_> {
 pub(crate) struct QuantisedWeight {
     /// The parameter's path.
     pub path: String,
-    /// The quantiser.
-    pub site: Site,
     /// What is quantised, row-major: the parameter behind its mask.
     pub real: Vec<f32>,
     /// The quantised values.
@@ -114,7 +115,7 @@ pub(crate) fn quantised_weights(graph: &Graph, device: &Device) -> Result<Vec<Qu
             (quantised.iter().enumerate().map(code).collect(), lattice)
         });
         let path = graph.node(weight)?.name().to_owned();
-        weights.push(QuantisedWeight { path, site, real, quantised, codes });
+        weights.push(QuantisedWeight { path, real, quantised, codes });
     }
     Ok(weights)
 }

@@ -34,14 +34,14 @@ pub fn onnx(case: &Case) -> Result<(), Failure> {
             let y: Vec<f32> = case.ints("x")?.into_iter().map(|q| dequantize(q, codes)).collect();
             case.near("y", &wide(&y), 1e-6)
         }
-        "qdq_per_axis1_int8" => {
+        name if name.starts_with("qdq_per_axis1") => {
             let (scale, zero) = (f32s(case, "scale")?, case.ints("zero_point")?);
             let inner: usize = case.shape("x")?[2..].iter().product();
             let of = |i: usize| {
                 let channel = i / inner % scale.len();
                 LinearCodes { scale: scale[channel], zero_point: zero[channel] }
             };
-            let grid = grid("int8")?;
+            let grid = grid(name)?;
             let q: Vec<i32> =
                 f32s(case, "x")?.into_iter().enumerate().map(|(i, x)| quantize(x, of(i), grid)).collect();
             case.near("q", &wide(&q), 0.0)?;
@@ -58,12 +58,12 @@ pub fn onnx(case: &Case) -> Result<(), Failure> {
             case.near("y", &wide(&y), 0.0)
         }
         name if name.starts_with("qlinear_conv") => convolution(case),
-        "matmul_integer" => {
+        name if name.starts_with("matmul_integer") => {
             let (zero_a, zero_b) = (case.scalar("a_zero_point")?, case.scalar("b_zero_point")?);
             let y = product(case, zero_a as i32, zero_b as i32)?;
             case.near("y", &wide(&y), 0.0)
         }
-        "qlinear_matmul" => {
+        name if name.starts_with("qlinear_matmul") => {
             let acc = product(case, case.scalar("az")? as i32, case.scalar("bz")? as i32)?;
             let y = LinearCodes { scale: case.scalar("ys")? as f32, zero_point: case.scalar("yz")? as i32 };
             let requantize =
@@ -119,28 +119,28 @@ pub fn gemmlowp(case: &Case) -> Result<(), Failure> {
     let ints = |name: &str| case.ints(name);
     let pairs = |a: &str, b: &str| Ok::<_, Failure>(ints(a)?.into_iter().zip(ints(b)?));
     match case.name.as_str() {
-        "srdhm_i32" => {
+        name if name.starts_with("srdhm_i32") => {
             let y = pairs("a", "b")?.map(|(a, b)| saturating_rounding_doubling_high_mul(a, b));
             case.near("y", &wide(&y.collect::<Vec<_>>()), 0.0)
         }
-        "srdhm_i16" => {
+        name if name.starts_with("srdhm_i16") => {
             let y =
                 pairs("a", "b")?.map(|(a, b)| saturating_rounding_doubling_high_mul_i16(a as i16, b as i16));
             case.near("y", &wide(&y.collect::<Vec<_>>()), 0.0)
         }
-        "rounding_divide_by_pot" => {
+        name if name.starts_with("rounding_divide_by_pot") => {
             let y: Result<Vec<_>, _> =
                 pairs("x", "exponent")?.map(|(x, e)| rounding_divide_by_power(x, e)).collect();
             case.near("y", &wide(&ok(y)?), 0.0)
         }
-        "quantize_multiplier_smaller_than_one" => {
+        name if name.starts_with("quantize_multiplier_smaller_than_one") => {
             let found: Result<Vec<_>, _> = f32s(case, "m")?.into_iter().map(FixedMultiplier::new).collect();
             let (m, shift): (Vec<i32>, Vec<i32>) =
                 ok(found)?.into_iter().map(|f| (f.multiplier, f.right_shift)).unzip();
             case.near("multiplier", &wide(&m), 0.0)?;
             case.near("right_shift", &wide(&shift), 0.0)
         }
-        "requantize_srdhm_then_shift" => {
+        name if name.starts_with("requantize_srdhm_then_shift") => {
             let (x, shift) = (ints("x")?, ints("right_shift")?);
             let y: Result<Vec<_>, _> = x
                 .into_iter()
@@ -150,20 +150,24 @@ pub fn gemmlowp(case: &Case) -> Result<(), Failure> {
                 .collect();
             case.near("y", &wide(&ok(y)?), 0.0)
         }
-        "choose_quantization_params" => {
+        name if name.starts_with("choose_quantization_params") => {
             let ranges = f32s(case, "min")?.into_iter().zip(f32s(case, "max")?);
             let found: Result<Vec<_>, _> = ranges.map(|(min, max)| choose_parameters(min, max)).collect();
             let found = ok(found)?;
             case.near("scale", &wide(&found.iter().map(|f| f.scale).collect::<Vec<_>>()), 1e-7)?;
             case.near("zero_point", &wide(&found.iter().map(|f| f.zero_point).collect::<Vec<_>>()), 0.0)
         }
-        "saturating_rounding_multiply_by_pot_3" => {
-            for (name, exponent) in [("times_8", 3), ("div_8", -3)] {
+        name if name.starts_with("saturating_rounding_multiply_by_pot") => {
+            let exponent = case.setting("exponent", "saturating_rounding_multiply_by_pot")? as i32;
+            let factor = 1 << exponent;
+            for (name, exponent) in
+                [(format!("times_{factor}"), exponent), (format!("div_{factor}"), -exponent)]
+            {
                 let y: Result<Vec<_>, _> = ints("x")?
                     .into_iter()
                     .map(|x| saturating_rounding_multiply_by_power(x, exponent))
                     .collect();
-                case.near(name, &wide(&ok(y)?), 0.0)?;
+                case.near(&name, &wide(&ok(y)?), 0.0)?;
             }
             Ok(())
         }

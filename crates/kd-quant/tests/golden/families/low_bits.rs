@@ -7,7 +7,7 @@ use crate::case::{Case, Failure, close, ok, read};
 
 pub fn lsq(case: &Case) -> Result<(), Failure> {
     let grid = ok(Grid::new(case.number("Qn")? as i32, case.number("Qp")? as i32))?;
-    if case.name == "ties_and_edges_3b" {
+    if case.name.starts_with("ties_and_edges") {
         for (suffix, bound) in [("", Bound::Exclusive), ("_inclusive", Bound::Inclusive)] {
             let lsq = Lsq { bound, ..ok(Lsq::new(grid))? };
             let (x, step) = (case.leaf("x")?, case.row_leaf(&[case.number("s")?]));
@@ -37,10 +37,10 @@ pub fn lsq(case: &Case) -> Result<(), Failure> {
 
 pub fn pact_dorefa(case: &Case) -> Result<(), Failure> {
     match case.name.as_str() {
-        "distiller_asymmetric_params" | "distiller_symmetric_params" | "distiller_mult_shift" => {
-            case.expected_rows("rows")?.iter().try_for_each(|row| parameters(&case.name, row))
+        name if name.starts_with("distiller_") => {
+            case.expected_rows("rows")?.iter().try_for_each(|row| parameters(case, row))
         }
-        "aciq_clip" => aciq(case),
+        name if name.starts_with("aciq_clip") => aciq(case),
         name if name.starts_with("pact_act") => {
             let (x, alpha) = (case.leaf("x")?, case.row_leaf(&[case.number("alpha")?]));
             let y = ok(ok(Pact::new(case.bits("bit")?))?.quantize(x.clone(), alpha.clone()))?;
@@ -53,7 +53,9 @@ pub fn pact_dorefa(case: &Case) -> Result<(), Failure> {
             for (suffix, bound) in [("", Bound::Exclusive), ("_inclusive", Bound::Inclusive)] {
                 let rule = DorefaActivation { bits: case.bits("bit")?, clip: Some(bound) };
                 let x = case.leaf("x")?;
-                let y = ok(rule.quantize(x.clone()))?;
+                // Activations are counted in units of the level at which they are clipped.
+                let level = case.number("clip_val")?;
+                let y = ok(rule.quantize(x.clone() / level))? * level;
                 case.value("y", &y)?;
                 let gradients = case.backward(&y, "upstream_grad")?;
                 case.gradient(&format!("grad_x{suffix}"), &x, &gradients)?;
@@ -70,12 +72,12 @@ pub fn pact_dorefa(case: &Case) -> Result<(), Failure> {
     }
 }
 
-fn parameters(name: &str, row: &Json) -> Result<(), Failure> {
+fn parameters(case: &Case, row: &Json) -> Result<(), Failure> {
     let number = |key: &str| row.get(key).and_then(Json::as_f64).ok_or_else(|| format!("{row}: no {key}"));
     let flag = |key: &str| row.get(key).and_then(Json::as_bool).ok_or_else(|| format!("{row}: no {key}"));
     let single = |key: &str| number(key).map(|v| v as f32);
-    let (got, wanted) = match name {
-        "distiller_mult_shift" => {
+    let (got, wanted) = match case.name.as_str() {
+        name if name.starts_with("distiller_mult_shift") => {
             let (scale, bits) = (number("scale")?, number("mult_bits")? as u32);
             let (m, shift) = ok(multiplier_and_shift(scale, bits, false))?;
             let (limited, limited_shift) = ok(multiplier_and_shift(scale, bits, true))?;
@@ -84,7 +86,7 @@ fn parameters(name: &str, row: &Json) -> Result<(), Failure> {
                 ["multiplier", "shift_bits", "multiplier_limited", "shift_bits_limited"].to_vec(),
             )
         }
-        "distiller_symmetric_params" => {
+        name if name.starts_with("distiller_symmetric_params") => {
             let (bits, restrict) = (number("bits")? as u32, flag("restrict_qrange")?);
             let found = ok(symmetric(bits, single("saturation")?, restrict))?;
             let grid = ok(if restrict { Grid::narrow(bits) } else { Grid::signed(bits) })?;
@@ -93,12 +95,13 @@ fn parameters(name: &str, row: &Json) -> Result<(), Failure> {
             }
             (vec![f64::from(found.scale), f64::from(found.zero_point)], ["scale", "zero_point"].to_vec())
         }
-        _ => {
+        name if name.starts_with("distiller_asymmetric_params") => {
             let bits = number("bits")? as u32;
             let (signed, integral) = (flag("signed")?, flag("integral_zero_point")?);
             let found = ok(asymmetric(bits, single("min")?, single("max")?, signed, integral))?;
             (vec![f64::from(found.scale), f64::from(found.zero_point)], ["scale", "zero_point"].to_vec())
         }
+        _ => return unknown(case),
     };
     let wanted: Vec<f64> = wanted.into_iter().map(number).collect::<Result<_, _>>()?;
     close(&row.to_string(), &got, &wanted, 1e-6, 1.0)

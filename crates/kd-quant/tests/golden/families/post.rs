@@ -28,7 +28,7 @@ fn bit_split(case: &Case) -> Result<(), Failure> {
     let (codes, scales) = ok(fixed_point_weights(&rows, bits))?;
     case.near("fwa_q", &flat(&codes), 0.0)?;
     case.near("fwa_alpha", &scales, 1e-7)?;
-    let rule = ok(BitSplit::new(bits))?;
+    let rule = ok(BitSplit::new(bits))?.with_sweeps(case.number("max_epoch")? as usize);
     case.near("split_bits", &rule.split(&codes).concat().concat(), 0.0)?;
     let weight = ok(rule.quantize(&rows))?;
     case.near("ofwa_bits", &planes(&weight), 0.0)?;
@@ -52,13 +52,14 @@ fn reconstruct(case: &Case) -> Result<(), Failure> {
         all.iter().sum::<f64>() / all.len() as f64
     };
     case.near("mse_init", &[error(&start)], 1e-7)?;
-    for epochs in [1, 100] {
+    for epochs in case.numbered("B_sum_epoch")? {
         let found = ok(rule.reconstruct(start.clone(), &x, &y, epochs))?;
         case.near(&format!("B_sum_epoch{epochs}"), &flat(&found.sums()), 0.0)?;
         case.near(&format!("alpha_epoch{epochs}"), &found.scale, 1e-7)?;
-        if epochs == 100 {
-            case.near("mse_epoch100", &[error(&found)], 1e-7)?;
-        }
+    }
+    for epochs in case.numbered("mse_epoch")? {
+        let found = ok(rule.reconstruct(start.clone(), &x, &y, epochs))?;
+        case.near(&format!("mse_epoch{epochs}"), &[error(&found)], 1e-7)?;
     }
     Ok(())
 }
@@ -113,7 +114,8 @@ fn uniform(case: &Case) -> Result<(), Failure> {
 
 fn adaround(case: &Case) -> Result<(), Failure> {
     let grid = ok(Grid::unsigned(case.bits("bits")?))?;
-    let rule = AdaRound { grid, granularity: Granularity::Channel { axis: 0 } };
+    let granularity = Granularity::Channel { axis: 0 };
+    let rule = AdaRound { grid, granularity, gamma: case.number("gamma")?, zeta: case.number("zeta")? };
     let w = case.tensor("w")?;
     let (scale, zero) = (case.row(&case.wanted("delta")?), case.row(&case.wanted("zero_point")?));
     let initial = ok(rule.initial(w.clone(), scale.clone()))?;
