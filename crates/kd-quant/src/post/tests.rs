@@ -29,16 +29,21 @@ fn network() -> Graph {
     let model: ModelSpec = "resnet8".parse().unwrap();
     let model = model.init(InputShape::new(3, 8, 8), 10, &device).unwrap();
     let mut graph = trace(&model, images(1, 2), |model, x| model.forward(x, &mut Taps::none())).unwrap();
+    // As burn draws them, but the same every time.
     for (seed, (id, node)) in graph.clone().parameters().enumerate() {
         let shape = node.output().shape.at(1);
-        if shape.len() > 1 {
-            let count: usize = shape.iter().product();
-            // A linear layer's weight is `[in, out]`.
-            let reads = if shape.len() == 2 { shape[0] } else { count / shape[0] };
-            let scale = (2.0 / reads as f32).sqrt();
-            let values = normal(seed as u64, count).into_iter().map(|v| v * scale).collect();
-            graph.edit(|edit| edit.set_value(id, TensorData::new::<f32, _>(values, shape))).unwrap();
-        }
+        let count: usize = shape.iter().product();
+        let reads = match shape.as_slice() {
+            // Of a linear layer's weight `[in, out]`, and of its bias.
+            &[inputs, _] => inputs,
+            &[out, ..] if shape.len() > 2 => count / out,
+            _ if node.name().ends_with("bias") => 32,
+            _ => continue,
+        };
+        let bound = 1.0 / (reads as f32).sqrt();
+        let mut random = ChaCha8Rng::seed_from_u64(seed as u64);
+        let values = (0..count).map(|_| random.random_range(-bound..bound)).collect();
+        graph.edit(|edit| edit.set_value(id, TensorData::new::<f32, _>(values, shape))).unwrap();
     }
     // A few passes in training, so that running statistics are those of the data.
     for (id, node) in graph.clone().nodes() {
@@ -131,8 +136,8 @@ fn reconstruction_beats_rounding_to_the_nearest_at_three_bits() {
     let behind = AdaRoundFit { activation: true, ..fit };
     for rounding in [Rounding::AdaRound(fit), Rounding::AdaRound(behind), Rounding::BitSplit { epochs: 4 }] {
         let (learned, report) = output(rounding);
-        // In decibel; steps are few here, and few of these layers have a rectifier of their own behind them.
-        let margin = if matches!(rounding, Rounding::BitSplit { .. }) { 1.0 } else { 0.5 };
+        // In decibel: a good half of what the few steps gain on this network.
+        let margin = 0.5;
         assert!(learned > nearest + margin, "{}: {learned} against {nearest}\n{report}", rounding.name());
     }
 }
