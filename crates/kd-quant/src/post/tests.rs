@@ -35,8 +35,8 @@ fn network() -> Graph {
         let count: usize = shape.iter().product();
         let reads = match shape.as_slice() {
             // Of a linear layer's weight `[in, out]`, and of its bias.
-            &[inputs, _] => inputs,
-            &[out, ..] if shape.len() > 2 => count / out,
+            [inputs, _] => *inputs,
+            [out, ..] if shape.len() > 2 => count / out,
             _ if node.name().ends_with("bias") => 32,
             _ => continue,
         };
