@@ -145,6 +145,14 @@ fn a_model_is_made_smaller_as_it_is_and_a_plan_is_replayed_on_another_checkpoint
         "{}",
         stderr(&refused)
     );
+    for file in ["pruned.json", "pruned.safetensors", "plan.json"] {
+        let out = format!("with-{file}");
+        std::fs::create_dir(folder.path().join(&out)).unwrap();
+        std::fs::write(folder.path().join(&out).join(file), "mine").unwrap();
+        let refused = run(&["prune", "--target", "macs=0.5", "dense.json", "--out", &out]);
+        assert!(stderr(&refused).contains(&format!("{file} is there already")), "{}", stderr(&refused));
+        assert_eq!(std::fs::read(folder.path().join(&out).join(file)).unwrap(), b"mine");
+    }
     let refused = run(&["prune", "--plan", "small/plan.json", "lenet5", "--out", "other"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("another architecture"), "{}", stderr(&refused));

@@ -155,10 +155,11 @@ fn read_plans(path: &Path) -> Result<Vec<PrunePlan>> {
     serde_json::from_slice(&bytes).with_context(|| format!("{} is no plan of `kd prune`", path.display()))
 }
 
-/// Where graph and plan go, in a folder that need not be there yet.
+/// Where graph and plan go, in a folder that need not be there yet. A graph's tensors are in a file of their own.
 fn files(folder: &Path, overwrite: bool) -> Result<(PathBuf, PathBuf)> {
     let files = (folder.join("pruned.json"), folder.join("plan.json"));
-    if !overwrite && let Some(there) = [&files.0, &files.1].into_iter().find(|path| path.exists()) {
+    let all = [&files.0, &folder.join("pruned.safetensors"), &files.1];
+    if !overwrite && let Some(there) = all.into_iter().find(|path| path.exists()) {
         bail!("{} is there already; choose another --out, or add --overwrite", there.display());
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

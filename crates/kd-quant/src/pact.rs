@@ -82,3 +82,19 @@ impl Pact {
         alpha.square().sum() * lambda
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn the_penalty_pulls_the_level_down_by_twice_itself() {
+        let alpha = Tensor::<1>::from_floats([3.0], &Device::flex().autodiff()).require_grad();
+        let penalty = Pact::new(4).unwrap().penalty(alpha.clone(), 0.5);
+        assert_eq!(penalty.clone().into_scalar::<f32>(), 4.5);
+        let gradient = alpha.grad(&penalty.backward()).unwrap();
+        assert_eq!(gradient.into_scalar::<f32>(), 3.0);
+    }
+}

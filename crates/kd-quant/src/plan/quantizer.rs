@@ -363,3 +363,37 @@ impl fmt::Display for Quantizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        for (text, expected) in [
+            (r#"{"method": "twn", "threshold": -0.1}"#, "`threshold` is -0.1"),
+            (r#"{"method": "twn", "clip": 0.0}"#, "`clip` is 0"),
+            (r#"{"method": "ttq", "threshold": 1.0}"#, "`threshold` is 1"),
+            (
+                r#"{"method": "sibnn", "low": 1.0, "high": 0.5}"#,
+                "`low` is 1, but it must be below `high`, 0.5",
+            ),
+            (r#"{"method": "abc-activation", "bases": 0}"#, "`bases` is 0"),
+            (r#"{"method": "adder", "eta": 0.0}"#, "`eta` is 0"),
+            (r#"{"method": "k-means", "clusters": 300}"#, "`clusters` is 300"),
+        ] {
+            let quantizer: Quantizer = serde_json::from_str(text).unwrap();
+            let error = quantizer.validate().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_uniform_quantiser_says_how_its_range_is_found() {
+        let weight = Quantizer::Uniform(Uniform::weight(4).unwrap());
+        assert_eq!(weight.to_string(), "uniform 4 bit, -7..7, per channel (axis 0), symmetric, min-max");
+        let activation = Quantizer::Uniform(Uniform::activation(8).unwrap());
+        assert_eq!(activation.to_string(), "uniform 8 bit, 0..255, affine, moving average");
+    }
+}
