@@ -46,6 +46,7 @@ fn rows(model: &str) -> Result<Vec<Row>, QuantError> {
         row("float", None),
         eight("int8")?,
         eight("int8-t1")?.distilled(1.0),
+        eight("int8-t2")?.distilled(2.0),
         eight("int8-t5")?.distilled(5.0),
         few("w4a4")?,
         few("w4a4-t1")?.distilled(1.0),

@@ -8,7 +8,7 @@ use kd_graph::{Edit, Graph, GraphError, NodeId, Op, Value};
 use super::choose::{Point, QuantPlan};
 use super::kernel::turn;
 use super::lattice::held;
-use super::norm::{norm_behind, norm_in_front, readers, redirect};
+use super::norm::{norm_behind, norm_in_front, readers, redirect, redirect_results};
 use super::walk::{is_layer, moves};
 use super::{Quantizer, adder, fold, op, scale};
 use crate::QuantError;
@@ -210,9 +210,7 @@ impl QuantPlan {
                 redirect(edit, user, source, node)?;
             }
             if !layers_only {
-                let outputs = edit.graph().outputs().iter();
-                let outputs: Vec<NodeId> = outputs.map(|&id| if id == source { node } else { id }).collect();
-                edit.set_outputs(&outputs)?;
+                redirect_results(edit, source, node)?;
             }
         }
         for (name, gradient) in &self.gradients {

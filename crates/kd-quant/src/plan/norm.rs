@@ -47,14 +47,11 @@ pub(super) fn norm_in_front(edit: &mut Edit, source: NodeId, alone: bool) -> Res
 pub(super) fn norm_behind(edit: &mut Edit, layer: NodeId) -> Result<(), QuantError> {
     if norm_that_reads(edit.graph(), layer).is_none() {
         let users: Vec<NodeId> = edit.graph().users(layer).map(|(id, _)| id).collect();
-        let outputs = edit.graph().outputs().to_vec();
         let norm = norm_of(edit, layer)?;
         for user in users {
             redirect(edit, user, layer, norm)?;
         }
-        let outputs: Vec<NodeId> =
-            outputs.into_iter().map(|id| if id == layer { norm } else { id }).collect();
-        edit.set_outputs(&outputs)?;
+        redirect_results(edit, layer, norm)?;
     }
     Ok(())
 }
@@ -68,6 +65,13 @@ pub(super) fn redirect(edit: &mut Edit, user: NodeId, old: NodeId, new: NodeId) 
         }
     }
     Ok(())
+}
+
+/// Lets the graph's results be `new` where they were `old`.
+pub(super) fn redirect_results(edit: &mut Edit, old: NodeId, new: NodeId) -> Result<(), GraphError> {
+    let results = edit.graph().outputs().iter();
+    let results: Vec<NodeId> = results.map(|&id| if id == old { new } else { id }).collect();
+    edit.set_outputs(&results)
 }
 
 /// How many nodes and results read a node.

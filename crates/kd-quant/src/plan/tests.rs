@@ -400,6 +400,30 @@ fn entries_that_are_no_activations_or_have_several_scales_are_refused() {
 }
 
 #[test]
+fn ranges_of_volumes_are_watched_in_training() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::float(Shape::batched([1, 3, 3, 3]))).unwrap();
+    let w = TensorData::new(vec![0.5_f32, -1.0], [2, 1, 1, 1, 1]);
+    let w = graph.parameter("conv.weight", Role::Weight, w).unwrap();
+    let conv = Conv { stride: vec![1; 3], padding: vec![(0, 0); 3], dilation: vec![1; 3], groups: 1 };
+    let conv = graph.add("conv", Op::Conv(conv), &[x, w]).unwrap();
+    graph.set_outputs(&[conv]).unwrap();
+    let volumes = |value: f32| Tensor::<5>::full([2, 1, 3, 3, 3], value, &Device::flex());
+
+    let mut graph = QuantPlan::new(&graph, &PlanSettings::int8().unwrap()).unwrap().apply(&graph).unwrap();
+    initialise(&mut graph, &Device::flex(), [vec![volumes(1.0).into()]]).unwrap();
+    let (mut hook, kernels) = QuantHook::new(&graph).unwrap();
+    let student = GraphModule::with_kernels(graph, &Device::flex().autodiff(), &kernels).unwrap();
+    student.run(vec![volumes(11.0).autodiff().into()]).unwrap();
+    let learner = kd_train::Learner { student, adapters: kd_core::Params::default() };
+    let time = kd_core::Time { step: 1, epoch: 0, total_steps: 2 };
+    let student = kd_train::Hook::after_step(&mut hook, time, learner).unwrap().student;
+    // A hundredth of the way from 1 to 11, in 255 steps.
+    let scale = values(&student.weight("x.scale").unwrap())[0];
+    assert!((scale * 255.0 - 1.1).abs() < 1e-4, "{scale}");
+}
+
+#[test]
 fn a_soft_threshold_ternary_weight_starts_at_zero_where_it_is_small() {
     let w = Tensor::<2>::from_floats([[1.0, -0.1, 0.2, -0.9]], &Device::flex());
     let quantizer = PlanSettings::sttn().weights;

@@ -59,8 +59,14 @@ fn network() -> Graph {
     burn::module::Module::valid(&module).to_graph().unwrap()
 }
 
+/// Noise whose neighbours are alike, as pixels are: what a rounding does to one weight another one can take back.
 fn images(seed: u64, count: usize) -> Tensor<4> {
-    Tensor::from_data(TensorData::new(normal(seed, count * 192), [count, 3, 8, 8]), &device())
+    let noise =
+        Tensor::<4>::from_data(TensorData::new(normal(seed, count * 363), [count, 3, 11, 11]), &device());
+    let part = |y: usize, x: usize| noise.clone().slice([0..count, 0..3, y..y + 8, x..x + 8]);
+    let places = (0..4).flat_map(|y| (0..4).map(move |x| (y, x)));
+    places.map(|(y, x)| part(y, x)).fold(Tensor::zeros([count, 3, 8, 8], &device()), |sum, part| sum + part)
+        / 4.0
 }
 
 fn run(graph: &Graph, x: &Tensor<4>) -> Tensor<2> {
@@ -136,8 +142,8 @@ fn reconstruction_beats_rounding_to_the_nearest_at_three_bits() {
     let behind = AdaRoundFit { activation: true, ..fit };
     for rounding in [Rounding::AdaRound(fit), Rounding::AdaRound(behind), Rounding::BitSplit { epochs: 4 }] {
         let (learned, report) = output(rounding);
-        // In decibel: a good half of what the few steps gain on this network.
-        let margin = 0.5;
+        // Few of these layers have a rectifier of their own behind them.
+        let margin = if rounding == Rounding::AdaRound(behind) { 0.5 } else { 1.0 };
         assert!(learned > nearest + margin, "{}: {learned} against {nearest}\n{report}", rounding.name());
     }
 }
